@@ -1,0 +1,122 @@
+/**
+ * What the runtime sees of links. A link is one authenticated, encrypted, ordered stream of frames to one
+ * peer. It exists only after Noise, the key comparison, the topic proof and the exchange of hellos: nobody above
+ * this line ever sees an unproven peer. The WebSocket and the memory implementation pass one contract suite.
+ */
+import type { RaftMessage } from '../raft/messages.ts'
+import type { Index, PeerIdentity, Term } from '../raft/types.ts'
+
+/** What each side says about itself right after the topic proof. */
+export interface Hello extends PeerIdentity {
+  /** Random per process start, 16 hex digits: two live copies of one identity differ in it. */
+  readonly bootId: string
+  /** Durable counter of starts of this data directory; a peer that sees it not rise has met a restored copy. */
+  readonly bootCounter: number
+  /** Null while blank. */
+  readonly clusterId: string | null
+  readonly name: string
+  /** Where the sender can be reached, best first. */
+  readonly urls: readonly string[]
+}
+
+export interface Link {
+  /** Unique within this process, never reused. */
+  readonly linkId: number
+  readonly hello: Hello
+  readonly carrier: 'direct' | 'tunnelled'
+  /** Smoothed round trip of the application-level echo in ms, null before the first. */
+  readonly rttMs: number | null
+}
+
+/**
+ * Everything one node says to another. `raft` frames and the ones about requests are only accepted between
+ * nodes of one clusterId; `founding` frames travel between any two nodes of a topic.
+ */
+export type PeerFrame =
+  | { readonly type: 'raft'; readonly message: RaftMessage }
+  /** JSON text of a founding message (founding.ts): records and soft fields. */
+  | { readonly type: 'founding'; readonly body: Uint8Array }
+  /** A request forwarded to the leader; never forwarded again. `command`: a client write. `readIndex`: empty body. */
+  | {
+      readonly type: 'forward'
+      readonly requestId: number
+      readonly operation: 'command' | 'readIndex'
+      readonly body: Uint8Array
+    }
+  /** The answer: for a command the encoded outcome (and its index), for readIndex the index. */
+  | {
+      readonly type: 'forwardReply'
+      readonly requestId: number
+      readonly outcome: 'done' | 'not-leader' | 'overloaded' | 'disk-full' | 'closing'
+      readonly index: Index
+      readonly body: Uint8Array
+    }
+  /** The leader's view of the members, sent with heartbeats at a low rate; JSON, shown by `status`. */
+  | { readonly type: 'leaderView'; readonly term: Term; readonly body: Uint8Array }
+
+export type LinkDownReason =
+  | 'closed-by-peer'
+  | 'reset'
+  | 'echo-timeout'
+  | 'replaced'
+  | 'closed-by-us'
+  | 'protocol-error'
+
+export type RefusalReason =
+  | 'wrong-topic'
+  | 'wrong-key'
+  | 'wrong-cluster'
+  | 'handshake-timeout'
+  | 'malformed'
+  | 'clone'
+  | 'version'
+
+/** Callbacks are called one at a time, never from inside a call to the transport. */
+export interface TransportEvents {
+  linkUp(link: Link): void
+  /** `last`: no other link to this peer identity remains. */
+  linkDown(link: Link, reason: LinkDownReason, last: boolean): void
+  frame(link: Link, frame: PeerFrame): void
+  /** A peer or a dial target that was turned away, with everything known of it. For logs and alarms. */
+  refused(info: {
+    reason: RefusalReason
+    url: string | null
+    nodeKey: string | null
+    detail: string
+    /** Set for `wrong-cluster`: what the other side said it is. */
+    clusterId: string | null
+  }): void
+}
+
+/** Where somebody might be. Never believed, only dialled. */
+export interface DialHint {
+  readonly nodeKey: string | null
+  readonly url: string
+  readonly source: string
+}
+
+export interface Transport {
+  /** Starts dialling and accepting. Idempotent. */
+  start(events: TransportEvents): void
+  /** Adds an address to dial. Known ones are ignored; a dead one is retried with back-off and jitter. */
+  hint(hint: DialHint): void
+  /**
+   * Remembers a peer that must stay connected (a member): redialled for as long as it is kept.
+   * Replaces the earlier list.
+   */
+  keep(peers: readonly { nodeKey: string; urls: readonly string[] }[]): void
+  /** Number of hints that were never yet dialled to an end (success or failure): founding waits for 0 (F9). */
+  readonly pendingDials: number
+  /** All links up now. */
+  readonly links: readonly Link[]
+  /**
+   * Queues frames for a peer; all frames of one turn leave in one write, raft heartbeats first. Returns false when
+   * there is no link or its queue is full: the frames are dropped, as on a lossy network.
+   */
+  send(peer: PeerIdentity, frames: readonly PeerFrame[]): boolean
+  /** The identity shown in hellos to later links changes when a node becomes bound; live links are told too. */
+  setClusterId(clusterId: string): void
+  disconnect(link: Link, reason: string): void
+  /** Idempotent; resolves when every socket is closed. */
+  close(): Promise<void>
+}

@@ -1,0 +1,101 @@
+/**
+ * What the gateway (and an embedding program) asks of a running node. Types only: the runtime implements it, the
+ * gateway's tests stand in for it.
+ */
+import type { Consistency, ErrorBody } from '../client/protocol.ts'
+import type { Index, MemberId, Role, Term } from './raft/types.ts'
+
+export type ServiceRequest =
+  /** An encoded Command (client/protocol.ts). The bytes are kept: hand over a copy that nobody changes. */
+  | { readonly type: 'command'; readonly command: Uint8Array; readonly timeoutMs: number }
+  | {
+      readonly type: 'query'
+      readonly query: Uint8Array
+      readonly consistency: Consistency
+      readonly timeoutMs: number
+    }
+
+export type ServiceAnswer =
+  /** `body`: an encoded Outcome for a command, the machine's answer for a query. `index`: the log index it reflects. */
+  | { readonly ok: true; readonly index: Index; readonly body: Uint8Array }
+  | { readonly ok: false; readonly error: ErrorBody }
+
+export interface LeaderInfo {
+  readonly leaderId: MemberId | null
+  readonly leaderUrl: string | null
+  readonly term: Term
+}
+
+export interface Service {
+  /**
+   * Answers exactly once, later in another turn, unless cancelled. Follows the leader and survives its change; after
+   * `timeoutMs` the answer is `timeout` (maybeApplied) or `no-leader`. Returns a function that gives up the request: no
+   * answer comes then.
+   */
+  request(request: ServiceRequest, answer: (answer: ServiceAnswer) => void): () => void
+  status(): Status
+  readiness(): { readonly ready: boolean; readonly reason: string }
+  leader(): LeaderInfo
+  /** Calls `changed` at every change of leader or term; returns the unsubscribe function. */
+  onLeaderChange(changed: (leader: LeaderInfo) => void): () => void
+  /** How old a local read may be, ms since the last word from a leader with everything up to then applied. */
+  lagMs(): number | null
+  /** Privileged verbs by name (`stop`). Rejects with ErrorBody-shaped errors. */
+  admin(name: string, args: unknown): Promise<unknown>
+}
+
+export interface MemberStatus {
+  readonly memberId: MemberId
+  readonly nodeId: string
+  readonly name: string
+  readonly url: string | null
+  readonly role: 'voter' | 'learner'
+  readonly isLeader: boolean
+  readonly matchIndex: Index | null
+  readonly lag: number | null
+  readonly link: 'direct' | 'tunnelled' | 'down' | 'self'
+  readonly rttMs: number | null
+}
+
+export interface Alarm {
+  readonly kind: string
+  readonly detail: string
+  /** ISO 8601, UTC. */
+  readonly since: string
+}
+
+export interface HashAt {
+  readonly index: Index
+  readonly hash: string
+}
+
+/** The object of `GET /v1/status`; CONTRACT fixes every field. */
+export interface Status {
+  readonly version: string
+  readonly clusterId: string | null
+  readonly topic: string
+  readonly nodeId: string
+  readonly memberId: MemberId | null
+  readonly name: string
+  readonly runtime: string
+  readonly role: Role | 'learner' | 'blank'
+  readonly term: Term
+  readonly leaderId: MemberId | null
+  readonly leaderUrl: string | null
+  readonly commitIndex: Index
+  readonly appliedIndex: Index
+  readonly firstIndex: Index
+  readonly lastIndex: Index
+  readonly snapshotIndex: Index
+  readonly stateHash: HashAt | null
+  readonly stateHashes: readonly HashAt[]
+  readonly quorum: { readonly needed: number; readonly alive: number }
+  readonly founding: {
+    readonly have: number
+    readonly need: number
+    readonly missing: readonly string[]
+  } | null
+  readonly members: readonly MemberStatus[]
+  readonly alarms: readonly Alarm[]
+  readonly uptimeMs: number
+}

@@ -2,7 +2,7 @@
  * The messages one consensus core sends another. Times never travel; every message carries the sender's
  * term. No message names its sender: the receiver computes that from the link it came on.
  */
-import type { Entry, Index, MemberId, Term } from './types.ts'
+import type { Entry, Index, PeerId, Term } from './types.ts'
 
 export type RaftMessage =
   | PreVote
@@ -108,6 +108,6 @@ export interface Resigned {
 
 /** A message with its destination. */
 export interface Outgoing {
-  readonly to: MemberId
+  readonly to: PeerId
   readonly message: RaftMessage
 }

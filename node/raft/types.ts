@@ -1,6 +1,6 @@
 /**
- * The vocabulary of the consensus core. Types only, so that storage, transport and founding can speak
- * of entries and members without knowing how consensus works.
+ * The vocabulary of the consensus core, so that storage, transport and founding can speak of entries and
+ * members without knowing how consensus works.
  */
 
 /** A voting term; starts at 0 before the first election. Integer, at most 2^53 - 1. */
@@ -9,10 +9,8 @@ export type Term = number
 /** The position of an entry in the log. The first entry has index 1; 0 means "before the log". */
 export type Index = number
 
-/** A small integer handed out by the configuration (founders 1..N), never reused. 0 means "nobody". */
+/** A small integer handed out by the configuration (founders 1..N), never reused. */
 export type MemberId = number
-
-export const NOBODY: MemberId = 0
 
 export interface EntryId {
   readonly term: Term
@@ -36,8 +34,12 @@ export interface Entry {
 /** What must be durable before a vote or an acknowledgement leaves (paper, figure 2: persistent state). */
 export interface HardState {
   readonly term: Term
-  /** The candidate that got this node's vote in `term`, or NOBODY. */
-  readonly vote: MemberId
+  /**
+   * The candidate that got this node's vote in `term`. The physical replica, not its memberId: while a
+   * membership change is in doubt two nodes may both believe that they are member 4 (HAZARDS). At most 255
+   * ASCII characters.
+   */
+  readonly vote: PeerId | null
   /** A hint that only grows: everything up to it is known to be committed. Never beyond the last index. */
   readonly commit: Index
 }
@@ -48,6 +50,13 @@ export interface PeerIdentity {
   readonly nodeKey: string
   /** Random, made when the data directory is formatted, 32 lower-case hex digits. */
   readonly storageId: string
+}
+
+/** A PeerIdentity as one string, `<nodeKey>.<storageId>`: how the core addresses replicas. */
+export type PeerId = string
+
+export function peerIdOf(identity: PeerIdentity): PeerId {
+  return `${identity.nodeKey}.${identity.storageId}`
 }
 
 export interface Member extends PeerIdentity {

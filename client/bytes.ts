@@ -106,6 +106,13 @@ export class ByteReader {
     return this.#view.getUint8(this.#take(1))
   }
 
+  /** A byte that is 0 or 1: anything else is malformed, so that one value has one encoding. */
+  flag(): boolean {
+    const byte = this.u8()
+    if (byte > 1) throw new MalformedError(`a flag is ${byte}, neither 0 nor 1`)
+    return byte === 1
+  }
+
   u16(): number {
     return this.#view.getUint16(this.#take(2))
   }

@@ -162,7 +162,7 @@ function readRequest(reader: ByteReader): Request {
       return { type: 'command', requestId, timeoutMs: reader.u32(), command: reader.rest() }
     case REQUEST.query: {
       const timeoutMs = reader.u32()
-      const consistency = reader.u8() === 1 ? 'stale' : 'linearizable'
+      const consistency = reader.flag() ? 'stale' : 'linearizable'
       return { type: 'query', requestId, timeoutMs, consistency, query: reader.rest() }
     }
     case REQUEST.status:
@@ -186,6 +186,7 @@ function readAnswer(reader: ByteReader): Answer {
     case ANSWER.json:
       return { type: 'json', requestId, json: reader.rest() }
     case ANSWER.leader:
+      if (requestId !== 0) throw new MalformedError('a pushed message answers no request')
       return { type: 'leader', requestId: 0, json: reader.rest() }
     default:
       throw new MalformedError(`unknown answer type ${type}`)
@@ -375,9 +376,9 @@ export function encodeKvResult(result: KvResult): Uint8Array {
 export function decodeKvResult(bytes: Uint8Array): KvResult {
   const reader = new ByteReader(bytes)
   const result = {
-    succeeded: reader.u8() === 1,
+    succeeded: reader.flag(),
     revision: reader.u64(),
-    existed: reader.u8() === 1,
+    existed: reader.flag(),
   }
   reader.end()
   return result
@@ -401,9 +402,9 @@ export function decodeKvQuery(bytes: Uint8Array): KvQuery {
   if (type === KV_GET) return { type: 'get', key: reader.rest() }
   if (type !== KV_LIST) throw new MalformedError(`unknown query ${type}`)
   const prefix = reader.bytes()
-  const after = reader.u8() === 1 ? reader.bytes() : null
+  const after = reader.flag() ? reader.bytes() : null
   const limit = reader.u32()
-  const keysOnly = reader.u8() === 1
+  const keysOnly = reader.flag()
   reader.end()
   if (limit < 1) throw new MalformedError('a list needs a limit of at least 1')
   return { type: 'list', prefix, after, limit, keysOnly }
@@ -417,8 +418,9 @@ export function encodeKvGot(item: KvItem | null): Uint8Array {
 
 export function decodeKvGot(bytes: Uint8Array): { value: Uint8Array; revision: number } | null {
   const reader = new ByteReader(bytes)
-  if (reader.u8() === 0) return null
-  return { revision: reader.u64(), value: reader.rest() }
+  if (reader.flag()) return { revision: reader.u64(), value: reader.rest() }
+  reader.end()
+  return null
 }
 
 export function encodeKvList(list: KvList): Uint8Array {
@@ -429,7 +431,7 @@ export function encodeKvList(list: KvList): Uint8Array {
 
 export function decodeKvList(bytes: Uint8Array): KvList {
   const reader = new ByteReader(bytes)
-  const more = reader.u8() === 1
+  const more = reader.flag()
   const count = reader.u32()
   const items: KvItem[] = []
   for (let i = 0; i < count; i++) {

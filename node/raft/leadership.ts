@@ -1,0 +1,251 @@
+/**
+ * What a node does while it leads, for exactly one term: the object is made when an election is won and dropped when the
+ * leadership ends, so that nothing of it (progress, read rounds, a transfer) can outlive its term.
+ */
+import type { RaftLog } from './log.ts'
+import type { AppendResponse, HeartbeatResponse, RaftMessage } from './messages.ts'
+import type { Progress, WindowLimits } from './progress.ts'
+import { type ReadReady, ReadRounds } from './read-rounds.ts'
+import type { ResignReason } from './ready.ts'
+import type { Tracker } from './tracker.ts'
+import type { Entry, EntryId, EntryKind, Index, PeerId, Term } from './types.ts'
+
+export interface LeadershipOptions {
+  readonly electionTicks: number
+  readonly heartbeatTicks: number
+  readonly window: WindowLimits
+  /** Payload bytes of one Append. */
+  readonly appendBytesMax: number
+  /** Payload bytes appended here but not yet committed; beyond it proposals are refused. */
+  readonly uncommittedBytesMax: number
+}
+
+export type ProposeResult =
+  | { readonly ok: true; readonly id: EntryId }
+  | { readonly ok: false; readonly reason: 'not-leader' | 'overloaded' | 'transferring' }
+
+const NO_PAYLOAD = new Uint8Array(0)
+
+export class Leadership {
+  readonly #options: LeadershipOptions
+  readonly #term: Term
+  readonly #log: RaftLog
+  readonly #tracker: Tracker
+  readonly #send: (to: PeerId, message: RaftMessage) => void
+  readonly #reads = new ReadRounds()
+  /** The first index of this term: commits by counting and reads wait for it (paper 5.4.2, thesis 6.4). */
+  readonly #noopIndex: Index
+  #readsReady: ReadReady[] = []
+  #heartbeatElapsed = 0
+  /** Ticks since the quorum was last checked. */
+  #checkElapsed = 0
+  #uncommittedBytes = 0
+  #transfer: { readonly target: PeerId; elapsed: number; sent: boolean } | null = null
+
+  constructor(parts: {
+    options: LeadershipOptions
+    term: Term
+    log: RaftLog
+    tracker: Tracker
+    send: (to: PeerId, message: RaftMessage) => void
+  }) {
+    this.#options = parts.options
+    this.#term = parts.term
+    this.#log = parts.log
+    this.#tracker = parts.tracker
+    this.#send = parts.send
+    this.#tracker.track({
+      lastIndex: this.#log.lastIndex,
+      window: this.#options.window,
+      keep: false,
+    })
+    // Entries of earlier terms commit only through one of this term (paper 5.4.2, figure 8).
+    this.#noopIndex = this.#append('noop', NO_PAYLOAD).index
+    this.#broadcastHeartbeat()
+  }
+
+  /** An entry of this term is committed, so that reads and membership changes may start. */
+  get termCommitted(): boolean {
+    return this.#log.commitIndex >= this.#noopIndex
+  }
+
+  get transferTarget(): PeerId | null {
+    return this.#transfer?.target ?? null
+  }
+
+  /** Returns why this leadership must end, or null. */
+  tick(): ResignReason | null {
+    if (this.#transfer !== null && ++this.#transfer.elapsed >= this.#options.electionTicks) {
+      this.#transfer = null
+    }
+    if (++this.#checkElapsed >= this.#options.electionTicks) {
+      this.#checkElapsed = 0
+      if (!this.#tracker.quorumActive()) return 'no-quorum'
+      for (const progress of this.#tracker.progress.values()) progress.active = false
+    }
+    if (++this.#heartbeatElapsed >= this.#options.heartbeatTicks) this.#broadcastHeartbeat()
+    return null
+  }
+
+  propose(kind: EntryKind, payload: Uint8Array): ProposeResult {
+    if (this.#transfer !== null) return { ok: false, reason: 'transferring' }
+    if (this.#uncommittedBytes > this.#options.uncommittedBytesMax) {
+      return { ok: false, reason: 'overloaded' }
+    }
+    return { ok: true, id: this.#append(kind, payload) }
+  }
+
+  readIndex(requestId: number): void {
+    this.#reads.add(requestId)
+  }
+
+  transferTo(target: PeerId): boolean {
+    if (!this.#tracker.voters.includes(target) || !this.#tracker.progress.has(target)) return false
+    this.#transfer = { target, elapsed: 0, sent: false }
+    this.#tryTransfer()
+    return true
+  }
+
+  onAppendResponse(from: PeerId, message: AppendResponse): void {
+    const progress = this.#heardFrom(from)
+    if (progress === null) return
+    if (!message.accepted) {
+      const retryIndex = this.#log.lastIndexNotAfter(message.hintIndex, message.hintTerm)
+      progress.rejected(message.rejectedIndex, retryIndex)
+      return
+    }
+    if (message.matchIndex > this.#log.lastIndex) return
+    if (!progress.accepted(message.matchIndex)) return
+    this.advanceCommit()
+    if (this.#transfer?.target === from) this.#tryTransfer()
+  }
+
+  onHeartbeatResponse(from: PeerId, message: HeartbeatResponse): void {
+    const progress = this.#heardFrom(from)
+    if (progress === null) return
+    progress.echoed(this.#log.lastIndex)
+    if (message.readRound > progress.readRound && message.readRound <= this.#reads.round) {
+      progress.readRound = message.readRound
+      this.#confirmReads()
+    }
+  }
+
+  /** The link to a follower broke: what was in flight is lost, so that the next Append must ask where it stands. */
+  linkClosed(peer: PeerId): void {
+    const progress = this.#tracker.progress.get(peer)
+    if (progress?.state === 'replicate') progress.becomeProbe(progress.matchIndex + 1)
+  }
+
+  /** Paper 5.4.2: only an entry of the current term commits by counting; everything before it follows. */
+  advanceCommit(): void {
+    const agreed = this.#tracker.agreed(this.#log.stableIndex)
+    if (agreed <= this.#log.commitIndex || this.#log.termAt(agreed) !== this.#term) return
+    this.#log.commitTo(agreed)
+  }
+
+  /** Once a turn: starts a read round if one is due and sends every follower what it may have. */
+  sendDue(): void {
+    this.#startReadRound()
+    for (const [peer, progress] of this.#tracker.progress) this.#replicate(peer, progress)
+  }
+
+  noteCommitted(entries: readonly Entry[]): void {
+    for (const entry of entries) {
+      if (entry.term === this.#term) this.#uncommittedBytes -= entry.payload.length
+    }
+  }
+
+  takeReads(): ReadReady[] {
+    const ready = this.#readsReady
+    this.#readsReady = []
+    return ready
+  }
+
+  /** Pending reads die with the leadership, whatever comes next (HAZARDS, Reads). Returns those left without an answer. */
+  end(): number[] {
+    this.#tracker.progress.clear()
+    return [...this.takeReads().map((read) => read.requestId), ...this.#reads.abandon()]
+  }
+
+  #heardFrom(peer: PeerId): Progress | null {
+    const progress = this.#tracker.progress.get(peer)
+    if (progress === undefined) return null
+    progress.active = true
+    return progress
+  }
+
+  #append(kind: EntryKind, payload: Uint8Array): EntryId {
+    const id = { term: this.#term, index: this.#log.lastIndex + 1 }
+    this.#log.append({ ...id, kind, payload })
+    this.#uncommittedBytes += payload.length
+    if (kind === 'configuration') {
+      // In force from the moment it is appended (paper, section 6).
+      this.#tracker.use(this.#log.configuration?.record.configuration ?? null)
+      const { lastIndex } = this.#log
+      this.#tracker.track({ lastIndex, window: this.#options.window, keep: true })
+    }
+    return id
+  }
+
+  #broadcastHeartbeat(): void {
+    this.#heartbeatElapsed = 0
+    for (const [peer, progress] of this.#tracker.progress) {
+      this.#send(peer, {
+        type: 'heartbeat',
+        term: this.#term,
+        commit: Math.min(progress.matchIndex, this.#log.commitIndex),
+        readRound: this.#reads.round,
+      })
+    }
+  }
+
+  #replicate(peer: PeerId, progress: Progress): void {
+    if (progress.state === 'probe') {
+      if (!progress.paused) this.#sendAppend(peer, progress)
+      return
+    }
+    while (!progress.paused && progress.nextIndex <= this.#log.lastIndex) {
+      this.#sendAppend(peer, progress)
+    }
+    // A follower that has everything still wants to hear of the commit: its reads and its clients wait for it.
+    const known = Math.min(this.#log.commitIndex, progress.nextIndex - 1)
+    if (progress.commitSent < known || progress.askAgain) this.#sendAppend(peer, progress)
+  }
+
+  #sendAppend(peer: PeerId, progress: Progress): void {
+    const prevIndex = progress.nextIndex - 1
+    const prevTerm = this.#log.termAt(prevIndex) as Term
+    const entries =
+      progress.paused || prevIndex >= this.#log.lastIndex
+        ? []
+        : this.#log.slice(prevIndex + 1, this.#log.lastIndex, this.#options.appendBytesMax)
+    const commit = this.#log.commitIndex
+    this.#send(peer, { type: 'append', term: this.#term, prevIndex, prevTerm, entries, commit })
+    const lastIndex = prevIndex + entries.length
+    let bytes = 0
+    for (const entry of entries) bytes += entry.payload.length
+    progress.sent({ lastIndex, count: entries.length, bytes, commit: Math.min(commit, lastIndex) })
+  }
+
+  #tryTransfer(): void {
+    const transfer = this.#transfer
+    if (transfer === null || transfer.sent) return
+    const progress = this.#tracker.progress.get(transfer.target)
+    if (progress?.matchIndex !== this.#log.lastIndex) return
+    transfer.sent = true
+    this.#send(transfer.target, { type: 'timeoutNow', term: this.#term })
+  }
+
+  #startReadRound(): void {
+    if (this.#reads.underWay || this.#reads.waitingCount === 0 || !this.termCommitted) return
+    this.#reads.start(this.#log.commitIndex)
+    this.#broadcastHeartbeat()
+    this.#confirmReads()
+  }
+
+  #confirmReads(): void {
+    if (!this.#reads.underWay || !this.#tracker.quorumEchoed(this.#reads.round)) return
+    this.#readsReady.push(...this.#reads.confirm())
+    this.#startReadRound()
+  }
+}

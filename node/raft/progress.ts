@@ -1,0 +1,138 @@
+/**
+ * What a leader knows of one follower (thesis 10.2; the states are those of etcd): while probing it sends one Append at a
+ * time, since it does not know where the logs match; once one was accepted it replicates, pipelined, within a window.
+ *
+ * Invariant: matchIndex < nextIndex. Entries up to matchIndex are durable on the follower.
+ */
+import { invariant } from './assert.ts'
+import type { Index } from './types.ts'
+
+export type ProgressState = 'probe' | 'replicate'
+
+export interface WindowLimits {
+  /** Append messages in flight to one follower. */
+  readonly messagesMax: number
+  /** Payload bytes in flight to one follower. */
+  readonly bytesMax: number
+}
+
+interface Sent {
+  readonly lastIndex: Index
+  readonly bytes: number
+}
+
+export class Progress {
+  state: ProgressState = 'probe'
+  matchIndex: Index = 0
+  nextIndex: Index
+  /** Heard from since the last quorum check. */
+  active: boolean
+  /** While probing: an Append is under way and no other is sent before the next answer or heartbeat. */
+  probeSent = false
+  /** The highest commit index this follower was told of. */
+  commitSent: Index = 0
+  /** The next Append leaves even with nothing new in it and a full window. */
+  askAgain = false
+  #matchAtEcho: Index = 0
+  /** The newest read round this follower has echoed in this term. */
+  readRound = 0
+  readonly #window: WindowLimits
+  #inflight: Sent[] = []
+  #inflightBytes = 0
+
+  constructor(options: { nextIndex: Index; active: boolean; window: WindowLimits }) {
+    this.nextIndex = options.nextIndex
+    this.active = options.active
+    this.#window = options.window
+  }
+
+  get inflightCount(): number {
+    return this.#inflight.length
+  }
+
+  /** No Append may be sent now. */
+  get paused(): boolean {
+    return this.state === 'probe' ? this.probeSent : this.#windowFull
+  }
+
+  get #windowFull(): boolean {
+    return (
+      this.#inflight.length >= this.#window.messagesMax ||
+      this.#inflightBytes >= this.#window.bytesMax
+    )
+  }
+
+  /** An Append with `count` entries that end at `lastIndex` is leaving. */
+  sent(append: { lastIndex: Index; count: number; bytes: number; commit: Index }): void {
+    this.commitSent = append.commit
+    this.askAgain = false
+    if (this.state === 'probe') {
+      this.probeSent = true
+      return
+    }
+    if (append.count === 0) return
+    this.nextIndex = append.lastIndex + 1
+    this.#inflight.push({ lastIndex: append.lastIndex, bytes: append.bytes })
+    this.#inflightBytes += append.bytes
+  }
+
+  /** Returns whether this moved anything: a repeated or late answer does not (rule 9). */
+  accepted(matchIndex: Index): boolean {
+    this.#release(matchIndex)
+    const moved = matchIndex > this.matchIndex
+    if (moved) this.matchIndex = matchIndex
+    this.nextIndex = Math.max(this.nextIndex, this.matchIndex + 1)
+    if (this.state === 'probe' && matchIndex >= this.matchIndex) this.#becomeReplicate()
+    return moved
+  }
+
+  /**
+   * The follower did not match at `rejectedIndex`. Returns false for a late answer, which says nothing any more.
+   * `retryIndex` is where the logs may match at best.
+   */
+  rejected(rejectedIndex: Index, retryIndex: Index): boolean {
+    if (this.state === 'replicate') {
+      if (rejectedIndex <= this.matchIndex) return false
+      this.becomeProbe(this.matchIndex + 1)
+      return true
+    }
+    if (this.nextIndex - 1 !== rejectedIndex) return false
+    this.becomeProbe(Math.max(Math.min(rejectedIndex, retryIndex + 1), this.matchIndex + 1))
+    return true
+  }
+
+  /**
+   * A heartbeat was answered. A follower that is behind and has not moved since the last echo is asked where it stands: a
+   * message was lost, or its disk is slow, in which case asking costs one small message.
+   */
+  echoed(lastIndex: Index): void {
+    if (this.state === 'probe') this.probeSent = false
+    else if (this.matchIndex < lastIndex) this.askAgain = this.matchIndex === this.#matchAtEcho
+    this.#matchAtEcho = this.matchIndex
+  }
+
+  becomeProbe(nextIndex: Index): void {
+    invariant(nextIndex > this.matchIndex, 'a probe would start below what is known to match')
+    this.state = 'probe'
+    this.nextIndex = nextIndex
+    this.probeSent = false
+    this.#inflight = []
+    this.#inflightBytes = 0
+  }
+
+  #becomeReplicate(): void {
+    this.state = 'replicate'
+    this.probeSent = false
+    this.nextIndex = this.matchIndex + 1
+  }
+
+  #release(matchIndex: Index): void {
+    let done = 0
+    for (const sent of this.#inflight) {
+      if (sent.lastIndex > matchIndex) break
+      this.#inflightBytes -= sent.bytes
+      done++
+    }
+    if (done > 0) this.#inflight.splice(0, done)
+  }
+}

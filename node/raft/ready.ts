@@ -1,0 +1,44 @@
+/**
+ * What the core wants from the world. The driver performs one Ready a turn: sends `messages`, starts `save` (at most one is in
+ * flight; the core offers none while it waits for one), applies `committed`, answers `reads`.
+ */
+import type { Outgoing } from './messages.ts'
+import type { ReadReady } from './read-rounds.ts'
+import type { Entry, HardState, PeerId, Term } from './types.ts'
+
+export interface SaveBatch {
+  readonly hardState: HardState
+  /** Consecutive; replaces the log from the first one's index on. May be empty. */
+  readonly entries: readonly Entry[]
+}
+
+export interface Ready {
+  readonly messages: readonly Outgoing[]
+  readonly save: SaveBatch | null
+  readonly committed: readonly Entry[]
+  readonly reads: readonly ReadReady[]
+  /** Reads that this node can no longer answer, because it does not lead any more. */
+  readonly readsLost: readonly number[]
+  readonly events: readonly RaftEvent[]
+}
+
+/** For the log of events; nothing depends on them. */
+export type RaftEvent =
+  | { readonly type: 'election.started'; readonly term: Term; readonly preVote: boolean }
+  | { readonly type: 'vote.granted'; readonly term: Term; readonly candidate: PeerId }
+  | {
+      readonly type: 'vote.refused'
+      readonly term: Term
+      readonly candidate: PeerId
+      readonly reason: VoteRefusal
+    }
+  | { readonly type: 'resigned'; readonly term: Term; readonly reason: ResignReason }
+
+export type VoteRefusal =
+  | 'lower-term'
+  | 'log-behind'
+  | 'already-voted'
+  | 'leader-alive'
+  | 'save-stuck'
+
+export type ResignReason = 'no-quorum' | 'save-stuck' | 'disk-full'

@@ -1,0 +1,42 @@
+/**
+ * The one place where "save before you answer" is enforced (paper, figure 2; rule 1 of CORRECTNESS). A promise (a vote, an
+ * acknowledgement, the own vote of a candidate) is held here with exactly the state it depends on and leaves when that state
+ * is durable. Promises of an older term are dropped when the term rises: a lost message is always safe, a false one never.
+ */
+import type { Outgoing } from './messages.ts'
+import type { Index } from './types.ts'
+
+interface Needs {
+  /** The version of {term, vote} that must be on disk. */
+  readonly hardVersion: number
+  /** The log index that must be stable. */
+  readonly index: Index
+}
+
+export class SaveGate {
+  #held: { readonly outgoing: Outgoing; readonly needs: Needs }[] = []
+
+  get size(): number {
+    return this.#held.length
+  }
+
+  hold(outgoing: Outgoing, needs: Needs): void {
+    this.#held.push({ outgoing, needs })
+  }
+
+  /** Everything whose needs are met, in the order in which it was held. */
+  release(durable: Needs): Outgoing[] {
+    if (this.#held.length === 0) return []
+    const ready: Outgoing[] = []
+    this.#held = this.#held.filter(({ outgoing, needs }) => {
+      const met = needs.hardVersion <= durable.hardVersion && needs.index <= durable.index
+      if (met) ready.push(outgoing)
+      return !met
+    })
+    return ready
+  }
+
+  clear(): void {
+    this.#held = []
+  }
+}

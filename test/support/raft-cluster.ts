@@ -1,0 +1,245 @@
+/**
+ * A few consensus cores on one thread with a network and disks that the test moves by hand. Nothing happens between two calls;
+ * the order of everything is decided by a seed. It never reads a clock.
+ */
+
+import { encodeConfigurationRecord } from '../../node/raft/configuration.ts'
+import type { RaftMessage } from '../../node/raft/messages.ts'
+import type { RaftOptions } from '../../node/raft/options.ts'
+import { Raft } from '../../node/raft/raft.ts'
+import { Random } from '../../node/raft/random.ts'
+import type { SaveBatch } from '../../node/raft/ready.ts'
+import type { Configuration, Entry, HardState, PeerId } from '../../node/raft/types.ts'
+import { peerIdOf } from '../../node/raft/types.ts'
+
+export interface Flight {
+  readonly from: PeerId
+  readonly to: PeerId
+  readonly message: RaftMessage
+}
+
+interface DiskImage {
+  hardState: HardState | null
+  entries: Entry[]
+}
+
+export class ClusterNode {
+  readonly name: string
+  readonly peer: PeerId
+  raft: Raft
+  disk: DiskImage
+  saving: SaveBatch | null = null
+  applied: Entry[] = []
+  reads: { requestId: number; index: number }[] = []
+  readsLost: number[] = []
+  up = true
+
+  constructor(name: string, peer: PeerId, disk: DiskImage, raft: Raft) {
+    this.name = name
+    this.peer = peer
+    this.disk = disk
+    this.raft = raft
+  }
+}
+
+export interface ClusterOptions {
+  readonly size: number
+  readonly seed?: number
+  readonly learners?: number
+  readonly options?: Partial<RaftOptions>
+}
+
+export function memberIdentity(id: number): { nodeKey: string; storageId: string } {
+  return {
+    nodeKey: id.toString(16).padStart(64, '0'),
+    storageId: id.toString(16).padStart(32, '0'),
+  }
+}
+
+export function configurationOf(size: number, learners = 0): Configuration {
+  const ids = Array.from({ length: size + learners }, (_, i) => i + 1)
+  return {
+    voters: ids.slice(0, size),
+    votersOutgoing: [],
+    learners: ids.slice(size),
+    members: ids.map((memberId) => ({
+      memberId,
+      ...memberIdentity(memberId),
+      name: `n${memberId}`,
+      urls: [],
+    })),
+    nextMemberId: ids.length + 1,
+  }
+}
+
+export class Cluster {
+  readonly nodes: ClusterNode[] = []
+  readonly random: Random
+  flights: Flight[] = []
+  /** Links that lose everything, as `a>b` names. */
+  readonly cut = new Set<string>()
+  readonly #options: Partial<RaftOptions>
+
+  constructor(options: ClusterOptions) {
+    this.random = new Random(options.seed ?? 1)
+    this.#options = options.options ?? {}
+    const configuration = configurationOf(options.size, options.learners)
+    const payload = encodeConfigurationRecord({
+      clusterId: '0'.repeat(32),
+      foundingSet: [],
+      settings: {},
+      configuration,
+    })
+    for (const member of configuration.members) {
+      const peer = peerIdOf(member)
+      const disk: DiskImage = {
+        hardState: { term: 1, vote: null, commit: 1 },
+        entries: [{ term: 1, index: 1, kind: 'configuration', payload }],
+      }
+      this.nodes.push(new ClusterNode(member.name, peer, disk, this.#start(peer, disk)))
+    }
+  }
+
+  #start(peer: PeerId, disk: DiskImage): Raft {
+    return new Raft({
+      self: peer,
+      hardState: disk.hardState,
+      entries: disk.entries,
+      electionTicks: 10,
+      heartbeatTicks: 1,
+      random: new Random(this.random.next()),
+      window: { messagesMax: 8, bytesMax: 1 << 20 },
+      appendBytesMax: 1 << 16,
+      saveBytesMax: 1 << 20,
+      uncommittedBytesMax: 1 << 22,
+      applyCountMax: 64,
+      ...this.#options,
+    })
+  }
+
+  node(name: string): ClusterNode {
+    const found = this.nodes.find((node) => node.name === name)
+    if (found === undefined) throw new Error(`no node ${name}`)
+    return found
+  }
+
+  get leaders(): ClusterNode[] {
+    return this.nodes.filter((node) => node.up && node.raft.role === 'leader')
+  }
+
+  /** The leader of the highest term. */
+  get leader(): ClusterNode | undefined {
+    return this.leaders.sort((a, b) => b.raft.term - a.raft.term)[0]
+  }
+
+  /** Takes the node's Ready: messages fly, the save starts, committed entries are applied. */
+  drain(node: ClusterNode): boolean {
+    if (!node.up) return false
+    const ready = node.raft.ready()
+    for (const { to, message } of ready.messages) {
+      this.flights.push({ from: node.peer, to, message })
+    }
+    if (ready.save !== null) node.saving = ready.save
+    node.applied.push(...ready.committed)
+    node.reads.push(...ready.reads)
+    node.readsLost.push(...ready.readsLost)
+    return ready.messages.length > 0 || ready.save !== null || ready.committed.length > 0
+  }
+
+  /** The save in flight becomes durable. */
+  finishSave(node: ClusterNode): void {
+    const batch = node.saving
+    if (batch === null || !node.up) return
+    node.saving = null
+    writeTo(node.disk, batch)
+    node.raft.saved()
+  }
+
+  deliver(flight: Flight): void {
+    const to = this.nodes.find((node) => node.peer === flight.to)
+    const from = this.nodes.find((node) => node.peer === flight.from)
+    if (to === undefined || from === undefined || !to.up) return
+    if (this.cut.has(`${from.name}>${to.name}`)) return
+    to.raft.step(flight.from, flight.message)
+  }
+
+  /** Loses what was not saved: memory, messages to it stay in the air. */
+  crash(node: ClusterNode): void {
+    node.up = false
+    node.saving = null
+  }
+
+  restart(node: ClusterNode): void {
+    node.raft = this.#start(node.peer, node.disk)
+    node.applied = []
+    node.saving = null
+    node.up = true
+  }
+
+  isolate(name: string): void {
+    for (const other of this.nodes) {
+      if (other.name === name) continue
+      this.cut.add(`${name}>${other.name}`)
+      this.cut.add(`${other.name}>${name}`)
+    }
+  }
+
+  heal(): void {
+    this.cut.clear()
+  }
+
+  /** Delivers and saves until nothing moves. */
+  settle(): void {
+    for (let round = 0; round < 10_000; round++) {
+      let moved = false
+      for (const node of this.nodes) {
+        if (this.drain(node)) moved = true
+        if (node.saving !== null) {
+          this.finishSave(node)
+          moved = true
+        }
+      }
+      const flights = this.flights
+      this.flights = []
+      for (const flight of flights) {
+        this.deliver(flight)
+        moved = true
+      }
+      if (!moved) return
+    }
+    throw new Error('the cluster does not settle')
+  }
+
+  tick(count = 1): void {
+    for (let i = 0; i < count; i++) {
+      for (const node of this.nodes) if (node.up) node.raft.tick()
+      this.settle()
+    }
+  }
+
+  /** Ticks until exactly one node of the highest term leads and has committed its no-op. */
+  elect(ticksMax = 200): ClusterNode {
+    for (let i = 0; i < ticksMax; i++) {
+      const { leader } = this
+      if (leader?.raft.termCommitted) return leader
+      this.tick()
+    }
+    throw new Error('no leader was elected')
+  }
+}
+
+/** What a correct log storage does with a batch. */
+export function writeTo(disk: DiskImage, batch: SaveBatch): void {
+  disk.hardState = batch.hardState
+  const first = batch.entries[0]
+  if (first === undefined) return
+  disk.entries = [...disk.entries.slice(0, first.index - 1), ...batch.entries]
+}
+
+export function bytesOf(text: string): Uint8Array {
+  return new TextEncoder().encode(text)
+}
+
+export function textOf(bytes: Uint8Array): string {
+  return new TextDecoder().decode(bytes)
+}

@@ -1,0 +1,320 @@
+/**
+ * The write-ahead log: LogStorage over preallocated segments, one write and one fdatasync a batch. Driven by callbacks
+ * alone, so that the simulator can stand in for disk and time. It must never report a batch durable before its fsync,
+ * never retry a failed one, and never let a batch that failed for want of room be read back later than one that did not.
+ */
+import type { Disk, DiskFile } from './disk.ts'
+import { type RecoveredLog, recoverLog, type SegmentPlace } from './recovery.ts'
+import {
+  encodeRecord,
+  encodeSegmentHeader,
+  RECORD_BODY_BYTES_MAX,
+  RECORD_HEADER_BYTES,
+  recordBytes,
+  SEGMENT_HEADER_BYTES,
+  segmentName,
+  storageSeed,
+} from './segment.ts'
+import { type LogStorage, type Recovered, type Save, StorageError } from './storage.ts'
+
+export const SEGMENT_BYTES_DEFAULT = 16 << 20
+const SEGMENT_BYTES_MIN = 2 * SEGMENT_HEADER_BYTES
+/** The next segment is made when this part of the present one is used: early enough to be ready, and idle nodes make none. */
+const PREALLOCATE_AT = 1 / 4
+/** Batches up to this size share one buffer; a larger one gets its own, which is not kept. */
+const KEPT_BUFFER_BYTES = 1 << 20
+
+export interface WalOptions {
+  readonly disk: Disk
+  /** Holds the segments and nothing else. */
+  readonly directory: string
+  /** 32 lower-case hex digits, as in the identity. */
+  readonly storageId: string
+  /** Size of a segment, at least 8 KiB; default 16 MiB. Only new segments are concerned. */
+  readonly segmentBytes?: number
+}
+
+/**
+ * Opens a log and recovers it; throws StorageError `corrupt-log`, `storage-lost`, `disk-full` or `io`. A log without a
+ * single batch is `storage-lost` unless `create` says that the identity is blank and nothing can have been saved.
+ */
+export function openWal(options: WalOptions & { readonly create?: boolean }): LogStorage {
+  const { disk, directory, storageId } = options
+  const recovered = recoverLog(disk, directory, storageId)
+  if (recovered.sequence === 0 && options.create !== true) {
+    throw new StorageError(
+      'storage-lost',
+      `The log in ${directory} is missing or empty, but this node belongs to a cluster. It must not vote again: bring ` +
+        'the disk back, or enter as a new member with `raft-p2p rejoin`.',
+      { path: directory },
+    )
+  }
+  if (options.create === true) disk.makeDirectory(directory)
+  return new Wal(options, recovered)
+}
+
+/**
+ * Starts an empty log and removes what an earlier attempt has left (FOUNDING F6). The caller's identity must not be bound
+ * yet: it saves the founding batch, waits for `done`, and only then binds.
+ */
+export function createWal(options: WalOptions): LogStorage {
+  options.disk.remove(options.directory)
+  return openWal({ ...options, create: true })
+}
+
+interface Segment extends SegmentPlace {
+  readonly file: DiskFile
+  /** Where the next batch goes. */
+  position: number
+}
+
+interface PendingSave {
+  readonly bytes: Uint8Array
+  readonly checksum: number
+  readonly lastIndex: number | null
+  readonly firstIndex: number | null
+  readonly done: (error: StorageError | null) => void
+}
+
+class Wal implements LogStorage {
+  readonly recovered: Recovered
+  readonly #disk: Disk
+  readonly #directory: string
+  readonly #storageId: string
+  readonly #segmentBytes: number
+  readonly #seed: number
+  #kept = new Uint8Array(1 << 16)
+
+  #active: Segment | null
+  /** Preallocated and empty, the next one first. */
+  readonly #spares: Segment[]
+  #preparing = false
+  /** There was no room for the next segment: it is tried again only when a batch needs it, not at every save. */
+  #noRoomAhead = false
+  /** The number of the newest segment that exists or is being made. */
+  #newest: number
+
+  /** Sequence and checksum of the last durable batch. */
+  #sequence: number
+  #previous: number
+  /** Invariant: both are 0 or the durable log is [firstIndex, lastIndex]. */
+  #firstIndex: number
+  #lastIndex: number
+
+  #pending: PendingSave | null = null
+  /** True while the pending save is at the disk, false while it waits for a segment. */
+  #writing = false
+  /** Where a batch that failed for want of room may have left bytes. */
+  #leftover: { readonly segment: Segment; readonly position: number } | null = null
+  #fatal: StorageError | null = null
+  #closing = false
+  #closed = false
+  readonly #closeWaiters: (() => void)[] = []
+
+  constructor(options: WalOptions, recovered: RecoveredLog) {
+    this.#disk = options.disk
+    this.#directory = options.directory
+    this.#storageId = options.storageId
+    this.#segmentBytes = options.segmentBytes ?? SEGMENT_BYTES_DEFAULT
+    if (!Number.isSafeInteger(this.#segmentBytes) || this.#segmentBytes < SEGMENT_BYTES_MIN) {
+      throw new RangeError(`segmentBytes must be an integer of at least ${SEGMENT_BYTES_MIN}`)
+    }
+    this.#seed = storageSeed(options.storageId)
+    const { hardState, firstIndex, entries, tornTailCut, active, spares } = recovered
+    this.recovered = { hardState, firstIndex, entries, tornTailCut }
+    this.#active = active === null ? null : this.#opened(active, active.position)
+    this.#spares = spares.map((spare) => this.#opened(spare, SEGMENT_HEADER_BYTES))
+    this.#newest = (spares.at(-1) ?? active)?.number ?? 0
+    this.#sequence = recovered.sequence
+    this.#previous = recovered.previous
+    this.#firstIndex = entries.length === 0 ? 0 : firstIndex
+    this.#lastIndex = entries.length === 0 ? 0 : firstIndex + entries.length - 1
+  }
+
+  save(batch: Save, done: (error: StorageError | null) => void): void {
+    if (this.#closing) throw new Error('bug: save after close')
+    if (this.#pending !== null) throw new Error('bug: a save is in flight already')
+    this.#check(batch)
+    const bytes = this.#buffer(recordBytes(batch))
+    const checksum = encodeRecord(bytes, batch, {
+      seed: this.#seed,
+      sequence: this.#sequence + 1,
+      previous: this.#previous,
+    })
+    this.#pending = {
+      bytes,
+      checksum,
+      firstIndex: batch.entries[0]?.index ?? null,
+      lastIndex: batch.entries.at(-1)?.index ?? null,
+      done,
+    }
+    if (this.#fatal !== null) {
+      const fatal = this.#fatal
+      this.#disk.soon(() => this.#finish(fatal))
+    } else if (batch.hardState === null && batch.entries.length === 0) {
+      this.#disk.soon(() => this.#finish(null))
+    } else {
+      this.#place(this.#pending)
+    }
+  }
+
+  close(done: () => void): void {
+    if (this.#closed && this.#closeWaiters.length === 0) return this.#disk.soon(done)
+    this.#closeWaiters.push(done)
+    this.#closing = true
+    this.#closeWhenIdle()
+  }
+
+  /** Entries are consecutive and leave no gap: the core guarantees it, and a log that broke it could never be read back. */
+  #check(batch: Save): void {
+    const [first] = batch.entries
+    if (first === undefined) return
+    batch.entries.forEach((entry, i) => {
+      if (entry.index !== first.index + i) throw new Error('bug: entries are not consecutive')
+    })
+    if (this.#lastIndex === 0) return
+    if (first.index < this.#firstIndex || first.index > this.#lastIndex + 1) {
+      throw new Error(
+        `bug: entry ${first.index} does not touch the log [${this.#firstIndex}, ${this.#lastIndex}]`,
+      )
+    }
+  }
+
+  #buffer(sizeBytes: number): Uint8Array {
+    if (sizeBytes > RECORD_BODY_BYTES_MAX) throw new Error(`bug: a batch of ${sizeBytes} bytes`)
+    if (sizeBytes > KEPT_BUFFER_BYTES) return new Uint8Array(sizeBytes)
+    if (sizeBytes > this.#kept.length) this.#kept = new Uint8Array(2 * sizeBytes)
+    return this.#kept.subarray(0, sizeBytes)
+  }
+
+  /** Finds the segment for the batch: the present one when it fits, else the next, which may have to be made first. */
+  #place(pending: PendingSave): void {
+    const active = this.#active
+    if (active !== null && active.position + pending.bytes.length <= active.sizeBytes) {
+      return this.#write(pending, active)
+    }
+    const [spare] = this.#spares
+    // A batch that is larger than a segment makes the file of the next one grow.
+    if (spare !== undefined) this.#write(pending, spare)
+    // Otherwise the end of the preparation comes back here.
+    else if (!this.#preparing) this.#prepare()
+  }
+
+  #prepare(): void {
+    const number = this.#newest + 1
+    const path = `${this.#directory}/${segmentName(number)}`
+    const sizeBytes = this.#segmentBytes
+    const head = encodeSegmentHeader({ storageId: this.#storageId, number, sizeBytes })
+    this.#preparing = true
+    this.#disk.allocate(path, head, sizeBytes, (error, file) => {
+      this.#preparing = false
+      if (file !== null) {
+        this.#newest = number
+        this.#noRoomAhead = false
+        this.#spares.push({ path, number, sizeBytes, file, position: SEGMENT_HEADER_BYTES })
+      } else if (error?.code === 'disk-full') {
+        this.#noRoomAhead = true
+      } else {
+        this.#fatal ??= error
+      }
+      this.#prepared(error)
+    })
+  }
+
+  /** A save may have been waiting for the segment; when there is none, want of room concerns that save alone. */
+  #prepared(error: StorageError | null): void {
+    const pending = this.#pending
+    const waiting = pending !== null && !this.#writing
+    if (waiting && error !== null) this.#finish(error)
+    else if (waiting) this.#place(pending)
+    if (this.#closing) this.#closeWhenIdle()
+  }
+
+  #write(pending: PendingSave, segment: Segment): void {
+    this.#writing = true
+    const leftover = this.#leftover
+    if (
+      leftover !== null &&
+      (leftover.segment !== segment || leftover.position !== segment.position)
+    ) {
+      return this.#erase(leftover, pending, segment)
+    }
+    segment.file.write([pending.bytes], segment.position, (error) => {
+      this.#writing = false
+      if (error === null) {
+        this.#leftover = null
+        this.#advance(pending, segment)
+      } else if (error.code === 'disk-full') {
+        this.#leftover = { segment, position: segment.position }
+      } else {
+        this.#fatal ??= error
+      }
+      this.#finish(error)
+    })
+  }
+
+  /**
+   * A batch that failed for want of room may lie whole on the disk after all, when its end is zeros or was written. Were
+   * the next batch, which has the same sequence, put elsewhere, recovery could take the old one for it. So its header goes
+   * first.
+   */
+  #erase(
+    leftover: { readonly segment: Segment; readonly position: number },
+    pending: PendingSave,
+    segment: Segment,
+  ): void {
+    const zeros = new Uint8Array(RECORD_HEADER_BYTES)
+    leftover.segment.file.write([zeros], leftover.position, (error) => {
+      if (error === null) {
+        this.#leftover = null
+        return this.#write(pending, segment)
+      }
+      this.#writing = false
+      if (error.code !== 'disk-full') this.#fatal ??= error
+      this.#finish(error)
+    })
+  }
+
+  #advance(pending: PendingSave, segment: Segment): void {
+    segment.position += pending.bytes.length
+    this.#sequence++
+    this.#previous = pending.checksum
+    if (pending.firstIndex !== null && pending.lastIndex !== null) {
+      if (this.#lastIndex === 0) this.#firstIndex = pending.firstIndex
+      this.#lastIndex = pending.lastIndex
+    }
+    if (segment !== this.#active) {
+      this.#active?.file.close(() => {})
+      this.#active = segment
+      this.#spares.shift()
+    }
+    const late = segment.position >= segment.sizeBytes * PREALLOCATE_AT
+    const idle = !this.#preparing && !this.#noRoomAhead && !this.#closing
+    if (late && idle && this.#spares.length === 0) this.#prepare()
+  }
+
+  #finish(error: StorageError | null): void {
+    const pending = this.#pending
+    if (pending === null) throw new Error('bug: a save ended twice')
+    this.#pending = null
+    pending.done(error)
+    if (this.#closing) this.#closeWhenIdle()
+  }
+
+  #closeWhenIdle(): void {
+    if (this.#pending !== null || this.#preparing || this.#closed) return
+    this.#closed = true
+    const files = [...this.#spares, ...(this.#active === null ? [] : [this.#active])]
+    let open = files.length
+    const closedOne = () => {
+      if (--open > 0) return
+      for (const waiter of this.#closeWaiters.splice(0)) waiter()
+    }
+    if (open === 0) return this.#disk.soon(closedOne)
+    for (const segment of files) segment.file.close(closedOne)
+  }
+
+  #opened(place: SegmentPlace, position: number): Segment {
+    return { ...place, file: this.#disk.open(place.path), position }
+  }
+}

@@ -349,6 +349,7 @@ class Reader {
 
   list<T>(flag: string, wanted: string, read: (text: string) => T | null): readonly T[] {
     return this.value<readonly T[]>(flag, [], `a list of ${wanted}`, (text) => {
+      if (text.trim() === '') return []
       const parts = text.split(',').map((part) => read(part.trim()))
       return parts.includes(null) ? null : (parts as T[])
     })

@@ -32,8 +32,8 @@ function marked(mark: string): number[] {
 }
 
 function plain(text: string): string {
-  const escape = String.fromCharCode(27)
-  return text.replaceAll(new RegExp(`${escape}\\[[0-9;?]*[A-Za-z]|\\r`, 'g'), '')
+  const esc = String.fromCharCode(27)
+  return text.replaceAll(new RegExp(`${esc}\\[[0-9;?]*[A-Za-z]|\\r`, 'g'), '')
 }
 
 /** A terminal with the demo in it: what is typed goes in, what is shown comes out. */

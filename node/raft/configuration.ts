@@ -2,6 +2,7 @@
  * The configuration entry: who is a member and who counts. Encoded as ASCII JSON, because it is rare, must stay readable
  * by every later version, and the consensus core must decode it the moment it is appended (paper, section 6).
  */
+import { decodeAsciiJson, encodeAsciiJson } from './ascii-json.ts'
 import type { Configuration, ConfigurationRecord, Member, MemberId } from './types.ts'
 
 export const MEMBERS_MAX = 64
@@ -10,28 +11,12 @@ const URL_CHARS_MAX = 512
 const URLS_MAX = 16
 
 export function encodeConfigurationRecord(record: ConfigurationRecord): Uint8Array {
-  const text = JSON.stringify({ format: 1, ...record }).replace(
-    /[\u0080-\uffff]/g,
-    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  )
-  const bytes = new Uint8Array(text.length)
-  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i)
-  return bytes
+  return encodeAsciiJson({ format: 1, ...record })
 }
 
 /** Null when the bytes are not a valid record: hostile or corrupt input is refused at the boundary. */
 export function decodeConfigurationRecord(bytes: Uint8Array): ConfigurationRecord | null {
-  let text = ''
-  for (const byte of bytes) {
-    if (byte > 0x7f) return null
-    text += String.fromCharCode(byte)
-  }
-  let value: unknown
-  try {
-    value = JSON.parse(text)
-  } catch {
-    return null
-  }
+  const value = decodeAsciiJson(bytes)
   return isRecord(value) ? value : null
 }
 

@@ -78,6 +78,7 @@ export class Leadership {
     if (this.#transfer !== null && ++this.#transfer.elapsed >= this.#options.electionTicks) {
       this.#transfer = null
     }
+    for (const progress of this.#tracker.progress.values()) progress.silentTicks++
     if (++this.#checkElapsed >= this.#options.electionTicks) {
       this.#checkElapsed = 0
       if (!this.#tracker.quorumActive()) return 'no-quorum'
@@ -171,6 +172,7 @@ export class Leadership {
     const progress = this.#tracker.progress.get(peer)
     if (progress === undefined) return null
     progress.active = true
+    progress.silentTicks = 0
     return progress
   }
 

@@ -27,6 +27,8 @@ export class Progress {
   nextIndex: Index
   /** Heard from since the last quorum check. */
   active: boolean
+  /** Ticks since it was last heard in this term. */
+  silentTicks = 0
   /** While probing: an Append is under way and no other is sent before the next answer or heartbeat. */
   probeSent = false
   /** The highest commit index this follower was told of. */

@@ -1,0 +1,29 @@
+/**
+ * JSON as ASCII bytes, for the rare messages that must stay readable by every later version. Pure code has no TextEncoder; JSON can
+ * always be written in ASCII, so none is needed.
+ */
+
+export function encodeAsciiJson(value: unknown): Uint8Array {
+  const text = JSON.stringify(value).replace(
+    /[\u0080-\uffff]/g,
+    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+  const bytes = new Uint8Array(text.length)
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i)
+  return bytes
+}
+
+/** Undefined when the bytes are not ASCII or not JSON. The caller still has to validate the shape. */
+export function decodeAsciiJson(bytes: Uint8Array): unknown {
+  const parts: string[] = []
+  for (let at = 0; at < bytes.length; at += 8192) {
+    const part = bytes.subarray(at, at + 8192)
+    if (part.some((byte) => byte > 0x7f)) return undefined
+    parts.push(String.fromCharCode(...part))
+  }
+  try {
+    return JSON.parse(parts.join(''))
+  } catch {
+    return undefined
+  }
+}

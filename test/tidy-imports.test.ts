@@ -12,14 +12,20 @@ const files = projectFiles()
 const code = files.filter((path) => CODE.test(path) && !path.endsWith('.d.ts'))
 const rows = readTable(read('ARCHITECTURE.md'))
 
-/** The files and folders that node/tsconfig.pure.json compiles without any environment. */
+/** What node/tsconfig.pure.json compiles without any environment, and all that it imports of ours. */
 function pureFiles(): string[] {
   const { include } = JSON.parse(read('node/tsconfig.pure.json')) as { include: string[] }
   const patterns = include.map((entry) => {
     const path = entry.startsWith('../') ? entry.slice(3) : `node/${entry}`
     return path.endsWith('.ts') ? path : `${path}/`
   })
-  return code.filter((path) => patterns.some((pattern) => matches(pattern, path)))
+  const pure = new Set(code.filter((path) => patterns.some((pattern) => matches(pattern, path))))
+  // A Set grows while it is walked, so this visits what it adds.
+  for (const path of pure) {
+    for (const { target } of importsOf(path, read(path)))
+      if (code.includes(target)) pure.add(target)
+  }
+  return [...pure].sort()
 }
 
 const imports = suite('imports')

@@ -5,49 +5,62 @@
  * the file costs time, never correctness, so every failure is ignored.
  */
 import { randomBytes } from 'node:crypto'
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import type { HostDisk } from './storage/disk.ts'
 import type { StretchCache } from './topic.ts'
 
+const APPLICATION_FOLDER = 'raft-p2p'
 const FILE_NAME = 'stretched-topics.json'
 const PHRASES_MAX = 32
 
-export function openStretchCache(directory: string): StretchCache {
+/** `dataRoot`: as storage/directory.ts gives it; the file lies beside the topics' slots. */
+export function openStretchCache(disk: HostDisk, dataRoot: string): StretchCache {
+  const directory = join(dataRoot, APPLICATION_FOLDER)
   const path = join(directory, FILE_NAME)
   return {
     get(phrase) {
-      const hex = read(path).find(([known]) => known === phrase)?.[1]
+      const hex = read(disk, path).find(([known]) => known === phrase)?.[1]
       return hex === undefined ? null : new Uint8Array(Buffer.from(hex, 'hex'))
     },
     set(phrase, key) {
-      const others = read(path).filter(([known]) => known !== phrase)
+      const others = read(disk, path).filter(([known]) => known !== phrase)
       const hex = Buffer.from(key).toString('hex')
-      write(path, directory, [[phrase, hex], ...others].slice(0, PHRASES_MAX))
+      write(disk, path, directory, [[phrase, hex] as const, ...others].slice(0, PHRASES_MAX))
     },
   }
 }
 
-function read(path: string): [string, string][] {
+type Entry = readonly [phrase: string, keyHex: string]
+
+function read(disk: HostDisk, path: string): Entry[] {
   try {
-    const parsed: unknown = JSON.parse(readFileSync(path, 'utf8'))
-    if (!Array.isArray(parsed)) return []
-    return parsed.filter(
-      (item) =>
-        Array.isArray(item) && typeof item[0] === 'string' && /^[0-9a-f]{64}$/.test(item[1]),
-    )
+    const parsed: unknown = JSON.parse(new TextDecoder().decode(disk.read(path) ?? undefined))
+    return Array.isArray(parsed) ? parsed.filter(isEntry) : []
   } catch {
     return []
   }
 }
 
-/** Written beside and renamed: two nodes that start at once each leave a whole file. */
-function write(path: string, directory: string, entries: readonly (readonly string[])[]): void {
+function isEntry(item: unknown): item is Entry {
+  return Array.isArray(item) && typeof item[0] === 'string' && /^[0-9a-f]{64}$/.test(item[1])
+}
+
+/** Under a name of its own, then moved: nodes that start at once each leave a whole file. */
+function write(disk: HostDisk, path: string, directory: string, entries: readonly Entry[]): void {
   const temporary = `${path}.${randomBytes(6).toString('hex')}`
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 })
-    writeFileSync(temporary, JSON.stringify(entries), { mode: 0o600, flag: 'wx' })
-    renameSync(temporary, path)
+    disk.makeDirectory(directory)
+    disk.replace(temporary, new TextEncoder().encode(JSON.stringify(entries)))
+    disk.rename(temporary, path)
   } catch {
-    rmSync(temporary, { force: true })
+    discard(disk, temporary)
+  }
+}
+
+function discard(disk: HostDisk, temporary: string): void {
+  try {
+    disk.remove(temporary)
+  } catch {
+    // A disk that cannot even remove: nothing more can be done here.
   }
 }

@@ -37,6 +37,9 @@ export interface ParsedTopic {
 }
 
 export type TokenRole = 'read' | 'write' | 'admin'
+export const TOKEN_ROLES: readonly TokenRole[] = ['read', 'write', 'admin']
+/** The epoch of a new cluster's tokens. */
+export const TOKEN_EPOCH_FIRST = 0
 
 export interface DerivedTopic {
   /** 32 bytes, all that a DHT or a neighbour on the LAN ever sees. */

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { nodeDisk } from '../../node/storage/node-disk.ts'
 import {
   deriveTopic,
   inviteOf,
@@ -163,14 +164,14 @@ test('a phrase is stretched once: the cache is asked first, and only for phrases
 test('the cache is one 0600 file whose name tells nothing; a broken one costs time only', () => {
   const directory = mkdtempSync(join(tmpdir(), 'raft-p2p-topic-'))
   try {
-    const cache = openStretchCache(join(directory, 'root'))
+    const cache = openStretchCache(nodeDisk, directory)
     const key = new Uint8Array(32).fill(3)
     assert.is(cache.get('demo'), null)
     cache.set('demo', key)
     assert.equal(cache.get('demo'), key)
     assert.is(cache.get('dem'), null)
-    assert.equal(readdirSync(join(directory, 'root')), ['stretched-topics.json'])
-    const path = join(directory, 'root', 'stretched-topics.json')
+    assert.equal(readdirSync(join(directory, 'raft-p2p')), ['stretched-topics.json'])
+    const path = join(directory, 'raft-p2p', 'stretched-topics.json')
     assert.is(statSync(path).mode & 0o777, 0o600)
     for (let i = 0; i < 40; i++) cache.set(`phrase ${i}`, key)
     assert.is(JSON.parse(readFileSync(path, 'utf8')).length, 32)

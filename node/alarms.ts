@@ -1,0 +1,29 @@
+/** What an operator should look at, as `status` shows it and the log announces it once. */
+import type { Alarm } from './service.ts'
+
+export class Alarms {
+  readonly #raised = new Map<string, Alarm>()
+  readonly #announce: (alarm: Alarm) => void
+  readonly #now: () => Date
+
+  constructor(parts: { announce: (alarm: Alarm) => void; now: () => Date }) {
+    this.#announce = parts.announce
+    this.#now = parts.now
+  }
+
+  get list(): readonly Alarm[] {
+    return [...this.#raised.values()]
+  }
+
+  /** The same kind and detail stands once, since it was first raised. */
+  raise(kind: string, detail: string): void {
+    if (this.#raised.get(kind)?.detail === detail) return
+    const alarm = { kind, detail, since: this.#now().toISOString() }
+    this.#raised.set(kind, alarm)
+    this.#announce(alarm)
+  }
+
+  clear(kind: string): void {
+    this.#raised.delete(kind)
+  }
+}

@@ -1,0 +1,53 @@
+/**
+ * Which links are up, and under which addresses each member was last seen. A member's URLs in the configuration are those of the
+ * day it entered; what it says on its links is newer.
+ */
+import { type Member, type PeerId, type PeerIdentity, peerIdOf } from './raft/types.ts'
+import type { Link } from './transport/transport.ts'
+
+export class PeerBook {
+  readonly #links = new Map<PeerId, Link[]>()
+  readonly #urls = new Map<PeerId, readonly string[]>()
+
+  constructor(remembered: readonly Member[]) {
+    for (const member of remembered) this.#urls.set(peerIdOf(member), member.urls)
+  }
+
+  /** Returns whether the peer's addresses are news. */
+  linkUp(link: Link): boolean {
+    const peer = peerIdOf(link.hello)
+    this.#links.set(peer, [...(this.#links.get(peer) ?? []), link])
+    const before = this.#urls.get(peer)
+    const { urls } = link.hello
+    this.#urls.set(peer, urls)
+    return before?.join() !== urls.join()
+  }
+
+  linkDown(link: Link): void {
+    const peer = peerIdOf(link.hello)
+    const left = (this.#links.get(peer) ?? []).filter((other) => other.linkId !== link.linkId)
+    if (left.length > 0) this.#links.set(peer, left)
+    else this.#links.delete(peer)
+  }
+
+  linkTo(peer: PeerId): Link | null {
+    return this.#links.get(peer)?.[0] ?? null
+  }
+
+  identityOfKey(nodeKey: string): PeerIdentity | null {
+    for (const [link] of this.#links.values()) {
+      if (link?.hello.nodeKey === nodeKey) return link.hello
+    }
+    return null
+  }
+
+  urlsOf(member: Member): readonly string[] {
+    const seen = this.#urls.get(peerIdOf(member))
+    return seen !== undefined && seen.length > 0 ? seen : member.urls
+  }
+
+  /** The members with the addresses under which they were last seen. */
+  withUrls(members: readonly Member[]): Member[] {
+    return members.map((member) => ({ ...member, urls: this.urlsOf(member) }))
+  }
+}

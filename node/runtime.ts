@@ -1,0 +1,473 @@
+/**
+ * The only driver: performs the effects that founding and replica ask for and feeds the results back. Callbacks, no promises: the
+ * simulator drives it too. It must never decide anything about consensus, and never report a save that is not durable.
+ *
+ * All inputs of one turn of the event loop are taken in first; then, once, the effects are drained: that is the group commit.
+ */
+
+import { Alarms } from './alarms.ts'
+import { LIMITS } from './config.ts'
+import {
+  Founding,
+  type FoundingDrain,
+  type FoundingOptions,
+  parseFoundingMessage,
+} from './founding.ts'
+import type { StateMachine } from './machine/machine.ts'
+import { PeerBook } from './peer-book.ts'
+import type { RaftOptions } from './raft/options.ts'
+import { Random } from './raft/random.ts'
+import { type Entry, type PeerId, type PeerIdentity, peerIdOf } from './raft/types.ts'
+import { Replica } from './replica.ts'
+import { errorBody } from './request-table.ts'
+import type {
+  Alarm,
+  LeaderInfo,
+  Service,
+  ServiceAnswer,
+  ServiceRequest,
+  Status,
+} from './service.ts'
+import { buildStatus, leaderInfo, type StatusParts } from './status.ts'
+import type { Identity } from './storage/identity.ts'
+import type { LogStorage, StorageError } from './storage/storage.ts'
+import type { Link, PeerFrame, Transport, TransportEvents } from './transport/transport.ts'
+
+export interface RuntimeParts {
+  readonly identity: Identity
+  readonly transport: Transport
+  /** `create`: an empty log in place of whatever an unfinished founding left. Throws StorageError. */
+  readonly openLog: (how: 'create' | 'open') => LogStorage
+  readonly machine: StateMachine
+  readonly founding: Omit<FoundingOptions, 'self' | 'record'>
+  readonly urls: () => readonly string[]
+  readonly heartbeatMs: number
+  readonly electionMs: number
+  readonly seed: number
+  /** Runs `run` when the inputs of this turn are in. */
+  readonly defer: (run: () => void) => void
+  /** Monotonic, ms. Only for what is shown. */
+  readonly nowMs: () => number
+  readonly wallClock: () => Date
+  readonly log: (level: 'debug' | 'info' | 'warn' | 'error', event: string, fields?: object) => void
+  /** Something after which this process must not go on. */
+  readonly fatal: (code: string, message: string) => void
+  readonly admin: (name: string, args: unknown) => Promise<unknown>
+  readonly shown: Pick<StatusParts, 'version' | 'runtime' | 'topic'>
+}
+
+const ENCODER = new TextEncoder()
+const DECODER = new TextDecoder()
+
+export class Runtime implements Service, TransportEvents {
+  readonly #parts: RuntimeParts
+  readonly #self: PeerIdentity
+  readonly #founding: Founding
+  readonly #peers: PeerBook
+  readonly #alarms: Alarms
+  readonly #startedMs: number
+  #replica: Replica | null = null
+  #logStorage: LogStorage | null = null
+  #answers = new Map<number, (answer: ServiceAnswer) => void>()
+  #nextRequestId = 1
+  #leaderListeners = new Set<(leader: LeaderInfo) => void>()
+  #leader: LeaderInfo = { leaderId: null, leaderUrl: null, term: 0 }
+  #shownWaiting = ''
+  #draining = false
+  #closed = false
+
+  constructor(parts: RuntimeParts) {
+    const { identity, log } = parts
+    const { publicKey, storageId, name, founding, members } = identity.record
+    this.#parts = parts
+    this.#self = { nodeKey: publicKey, storageId }
+    this.#startedMs = parts.nowMs()
+    this.#peers = new PeerBook(members)
+    this.#alarms = new Alarms({
+      announce: (alarm: Alarm) => log('error', 'alarm.raised', { ...alarm }),
+      now: parts.wallClock,
+    })
+    this.#founding = new Founding({
+      ...parts.founding,
+      record: founding,
+      self: { ...this.#self, name, urls: parts.urls },
+    })
+    if (founding.bound?.how === 'founded') this.#becomeMember(parts.openLog('open'))
+    this.#keepMembers()
+  }
+
+  get clusterId(): string | null {
+    return this.#parts.identity.record.clusterId
+  }
+
+  get term(): number {
+    return this.#replica?.raft.term ?? 0
+  }
+
+  get isLeader(): boolean {
+    return this.#replica?.raft.role === 'leader'
+  }
+
+  /** Nobody is missing: discovery may rest. */
+  get meshed(): boolean {
+    if (this.#replica === null) return false
+    return this.#replica.raft.tracker.peers.every((peer) => this.#peers.linkTo(peer) !== null)
+  }
+
+  // --- inputs from the world --------------------------------------------------------------------------------------
+
+  /** Called every LIMITS.tickMs, at most once a turn. */
+  tick(elapsedMs: number): void {
+    if (this.#closed) return
+    this.#founding.tick(elapsedMs)
+    this.#replica?.tick()
+    this.#wake()
+  }
+
+  /** FOUNDING F9: every source has looked once, and so many hints are not yet dialled to an end. */
+  discoverySwept(pendingDials: number): void {
+    this.#founding.discoverySwept(pendingDials)
+  }
+
+  linkUp(link: Link): void {
+    const { nodeKey, clusterId, name } = link.hello
+    const { carrier } = link
+    this.#parts.log('info', 'link.up', { peer: nodeKey.slice(0, 8), name, carrier, clusterId })
+    const news = this.#peers.linkUp(link)
+    this.#founding.linkUp(nodeKey, link.hello)
+    if (news && this.#replica?.memberOf(peerIdOf(link.hello)) != null) this.#rememberMembers()
+    this.#wake()
+  }
+
+  linkDown(link: Link, reason: string, last: boolean): void {
+    const { nodeKey, name } = link.hello
+    this.#parts.log('info', 'link.down', { peer: nodeKey.slice(0, 8), name, reason, last })
+    this.#peers.linkDown(link)
+    if (!last) return
+    this.#founding.linkDown(nodeKey)
+    this.#replica?.linkClosed(peerIdOf(link.hello))
+    this.#wake()
+  }
+
+  frame(link: Link, frame: PeerFrame): void {
+    if (this.#closed) return
+    if (frame.type === 'founding') this.#onFounding(link, frame.body)
+    else this.#replica?.receive(peerIdOf(link.hello), frame)
+    this.#wake()
+  }
+
+  refused(info: Parameters<TransportEvents['refused']>[0]): void {
+    const { reason, url, nodeKey, detail, clusterId } = info
+    const peer = nodeKey?.slice(0, 8) ?? null
+    this.#parts.log('warn', 'link.refused', { reason, url, peer, detail, clusterId })
+    if (reason === 'wrong-cluster') this.#alarms.raise('second-cluster', detail)
+    if (reason === 'clone') this.#alarms.raise('clone', detail)
+  }
+
+  // --- Service ------------------------------------------------------------------------------------------------------
+
+  request(request: ServiceRequest, answer: (answer: ServiceAnswer) => void): () => void {
+    const requestId = this.#nextRequestId++
+    if (this.#replica === null || this.#closed) {
+      const error = this.#closed
+        ? errorBody('closing', 'this node is stopping')
+        : errorBody('not-founded', this.readiness().reason)
+      let wanted = true
+      this.#parts.defer(() => wanted && answer({ ok: false, error }))
+      return () => {
+        wanted = false
+      }
+    }
+    this.#answers.set(requestId, answer)
+    this.#replica.request(requestId, request)
+    this.#wake()
+    return () => {
+      this.#answers.delete(requestId)
+      this.#replica?.cancel(requestId)
+    }
+  }
+
+  status(): Status {
+    return buildStatus(this.#statusParts())
+  }
+
+  readiness(): { ready: boolean; reason: string } {
+    if (this.#closed) return { ready: false, reason: 'this node is stopping' }
+    if (this.#replica === null) {
+      if (this.clusterId !== null) return { ready: false, reason: 'waits for admission' }
+      const { have, need } = this.#founding.status
+      return { ready: false, reason: `waits for founders: ${have} of ${need} are here` }
+    }
+    if (this.#replica.raft.leader === null) return { ready: false, reason: 'knows no leader' }
+    if (!this.#replica.caughtUp) return { ready: false, reason: 'has not caught up yet' }
+    return { ready: true, reason: 'ok' }
+  }
+
+  leader(): LeaderInfo {
+    return this.#leader
+  }
+
+  onLeaderChange(changed: (leader: LeaderInfo) => void): () => void {
+    this.#leaderListeners.add(changed)
+    return () => {
+      this.#leaderListeners.delete(changed)
+    }
+  }
+
+  lagMs(): number | null {
+    const ticks = this.#replica?.lagTicks ?? null
+    return ticks === null ? null : ticks * LIMITS.tickMs
+  }
+
+  admin(name: string, args: unknown): Promise<unknown> {
+    return this.#parts.admin(name, args)
+  }
+
+  // --- stopping -----------------------------------------------------------------------------------------------------
+
+  /** Asks the best follower to take over. False when there is nothing to hand over. */
+  handOver(): boolean {
+    const begun = this.#replica?.handOver() ?? false
+    this.#wake()
+    return begun
+  }
+
+  /** Answers what waits, takes no more input, and waits for the save in flight. */
+  close(done: () => void): void {
+    if (this.#closed) return done()
+    this.#replica?.close()
+    this.#drain()
+    this.#closed = true
+    if (this.#logStorage === null) done()
+    else this.#logStorage.close(done)
+  }
+
+  // --- driving ------------------------------------------------------------------------------------------------------
+
+  #wake(): void {
+    if (this.#draining || this.#closed) return
+    this.#draining = true
+    this.#parts.defer(() => {
+      this.#draining = false
+      if (!this.#closed) this.#drain()
+    })
+  }
+
+  #drain(): void {
+    this.#drainFounding()
+    const replica = this.#replica
+    if (replica === null) return
+    const { frames, save, answers, events, more } = replica.drain()
+    for (const [peer, list] of frames) this.#sendTo(peer, list)
+    if (save !== null) this.#save(replica, save)
+    for (const { event, level, fields } of events) {
+      this.#parts.log(level, event, fields)
+      if (event === 'config.changed') this.#rememberMembers()
+    }
+    for (const { requestId, answer } of answers) {
+      const callback = this.#answers.get(requestId)
+      this.#answers.delete(requestId)
+      callback?.(answer)
+    }
+    this.#noteLeader(replica)
+    if (more) this.#wake()
+  }
+
+  #sendTo(peer: PeerId, frames: readonly PeerFrame[]): void {
+    const link = this.#peers.linkTo(peer)
+    if (link !== null) this.#parts.transport.send(link.hello, frames)
+  }
+
+  #save(replica: Replica, batch: Parameters<LogStorage['save']>[0]): void {
+    this.#logStorage?.save(batch, (error: StorageError | null) => {
+      if (error === null) {
+        this.#alarms.clear('disk-full')
+        replica.saved()
+      } else if (error.code === 'disk-full') {
+        this.#alarms.raise('disk-full', 'the disk has no room; writes are refused until there is')
+        replica.saveFailed()
+      } else {
+        this.#parts.fatal(error.code, error.message)
+        return
+      }
+      this.#wake()
+    })
+  }
+
+  #noteLeader(replica: Replica): void {
+    const leader = leaderInfo(this.#statusParts(), replica)
+    const { leaderId, leaderUrl, term } = this.#leader
+    if (leader.leaderId === leaderId && leader.leaderUrl === leaderUrl && leader.term === term) {
+      return
+    }
+    this.#leader = leader
+    for (const listener of this.#leaderListeners) listener(leader)
+  }
+
+  // --- founding -----------------------------------------------------------------------------------------------------
+
+  #onFounding(link: Link, body: Uint8Array): void {
+    let json: unknown
+    try {
+      json = JSON.parse(DECODER.decode(body))
+    } catch {
+      return this.#parts.transport.disconnect(link, 'a founding message is not JSON')
+    }
+    const message = parseFoundingMessage(json)
+    if (message === null) {
+      return this.#parts.transport.disconnect(link, 'a founding message is malformed')
+    }
+    this.#founding.receive(link.hello.nodeKey, message)
+  }
+
+  #drainFounding(): void {
+    for (let effects = this.#founding.drain(); ; effects = this.#founding.drain()) {
+      this.#performFounding(effects)
+      if (effects.save === null) break
+    }
+    if (this.clusterId === null) this.#showWaiting()
+  }
+
+  #performFounding(effects: FoundingDrain): void {
+    for (const { to, message } of effects.send) {
+      const peer = this.#peers.identityOfKey(to)
+      const body = ENCODER.encode(JSON.stringify(message))
+      if (peer !== null) this.#parts.transport.send(peer, [{ type: 'founding', body }])
+    }
+    for (const { level, kind, text } of effects.notices) {
+      if (level === 'alarm') this.#alarms.raise(kind, text)
+      else this.#parts.log('info', `founding.${kind}`, { text })
+    }
+    if (effects.save !== null) this.#saveFounding(effects.save)
+    const { outcome } = effects
+    if (outcome?.type === 'found') this.#writeFirstLog(outcome.entry1)
+    else if (outcome?.type === 'fatal') this.#parts.fatal(outcome.code, outcome.detail)
+  }
+
+  /** One atomic, durable replacement of the identity file; only then may messages show the record (FOUNDING). */
+  #saveFounding(record: NonNullable<FoundingDrain['save']>): void {
+    const clusterId = record.bound?.clusterId ?? null
+    try {
+      this.#parts.identity.update({ founding: record, clusterId })
+    } catch (error) {
+      const { code, message } = error as StorageError
+      return this.#parts.fatal(code ?? 'io', message)
+    }
+    this.#founding.recordSaved(record.seq)
+    if (clusterId === null) return
+    this.#parts.transport.setClusterId(clusterId)
+    if (record.bound?.how === 'founded') {
+      this.#parts.log('info', 'cluster.founded', { members: record.bound.foundingSet.length })
+      if (this.#logStorage !== null) this.#becomeMember(this.#logStorage)
+    } else {
+      this.#parts.log('info', 'cluster.joined', { admitted: false })
+    }
+  }
+
+  /** F6: the log first, the bond last; Raft frames only then. A crash in between starts this over. */
+  #writeFirstLog(payload: Uint8Array): void {
+    let storage: LogStorage
+    try {
+      storage = this.#parts.openLog('create')
+    } catch (error) {
+      const { code, message } = error as StorageError
+      return this.#parts.fatal(code ?? 'io', message)
+    }
+    this.#logStorage = storage
+    const entry: Entry = { term: 1, index: 1, kind: 'configuration', payload }
+    const batch = { hardState: { term: 1, vote: null, commit: 1 }, entries: [entry] }
+    storage.save(batch, (error) => {
+      if (error !== null) return this.#parts.fatal(error.code, error.message)
+      this.#firstBatch = batch
+      this.#founding.logWritten()
+      this.#wake()
+    })
+  }
+
+  #firstBatch: Parameters<LogStorage['save']>[0] | null = null
+
+  #becomeMember(storage: LogStorage): void {
+    this.#logStorage = storage
+    const { recovered } = storage
+    if (recovered.tornTailCut) this.#parts.log('warn', 'log.torn-tail-cut', {})
+    this.#replica = new Replica({
+      raft: this.#raftOptions(this.#firstBatch ?? recovered),
+      machine: this.#parts.machine,
+      tickMs: LIMITS.tickMs,
+      pendingRequestsMax: LIMITS.pendingRequestsMax,
+      pendingRequestBytesMax: LIMITS.pendingRequestBytesMax,
+      leaderViewTicks: Math.ceil(LIMITS.leaderViewMs / LIMITS.tickMs),
+      hashEveryEntries: LIMITS.hashEveryEntries,
+      hashesKept: LIMITS.hashesKept,
+    })
+  }
+
+  #raftOptions(start: Pick<LogStorage['recovered'], 'hardState' | 'entries'>): RaftOptions {
+    return {
+      self: peerIdOf(this.#self),
+      hardState: start.hardState,
+      entries: start.entries,
+      electionTicks: Math.ceil(this.#parts.electionMs / LIMITS.tickMs),
+      heartbeatTicks: Math.max(1, Math.round(this.#parts.heartbeatMs / LIMITS.tickMs)),
+      random: new Random(this.#parts.seed),
+      window: { messagesMax: LIMITS.inflightAppendsMax, bytesMax: LIMITS.inflightBytesMax },
+      appendBytesMax: LIMITS.appendBytesMax,
+      saveBytesMax: LIMITS.maxSaveBytes,
+      uncommittedBytesMax: LIMITS.unsavedBytesMax,
+      applyCountMax: 4096,
+    }
+  }
+
+  // --- members ------------------------------------------------------------------------------------------------------
+
+  /** The committed members and where they were last seen go to the identity file: a restart needs no discovery. */
+  #rememberMembers(): void {
+    const record = this.#replica?.committed
+    if (record === null || record === undefined) return
+    const members = this.#peers.withUrls(record.configuration.members)
+    const self = members.find((member) => peerIdOf(member) === peerIdOf(this.#self))
+    const memberId = self?.memberId ?? null
+    const { identity } = this.#parts
+    const known = JSON.stringify([identity.record.members, identity.record.memberId])
+    if (known !== JSON.stringify([members, memberId])) {
+      try {
+        identity.update({ members, memberId })
+      } catch (error) {
+        // Only convenience is lost: the log knows the members, discovery finds them.
+        this.#parts.log('warn', 'identity.not-updated', { reason: (error as Error).message })
+      }
+    }
+    this.#keepMembers()
+  }
+
+  #keepMembers(): void {
+    const { members } = this.#parts.identity.record
+    const others = members.filter((member) => member.nodeKey !== this.#self.nodeKey)
+    this.#parts.transport.keep(
+      others.map((member) => ({ nodeKey: member.nodeKey, urls: this.#peers.urlsOf(member) })),
+    )
+  }
+
+  #showWaiting(): void {
+    const { have, need, missing } = this.#founding.status
+    const shown = `${have}/${need} ${missing.join()}`
+    if (shown === this.#shownWaiting) return
+    this.#shownWaiting = shown
+    this.#parts.log('info', 'cluster.waiting', { have, need, missing })
+  }
+
+  #statusParts(): StatusParts {
+    return {
+      ...this.#parts.shown,
+      nodeId: this.#self.nodeKey,
+      name: this.#parts.identity.record.name,
+      clusterId: this.clusterId,
+      founding: this.clusterId === null ? this.#founding.status : null,
+      alarms: this.#alarms.list,
+      uptimeMs: Math.round(this.#parts.nowMs() - this.#startedMs),
+      ownUrl: this.#parts.urls()[0] ?? null,
+      peers: this.#peers,
+      replica: this.#replica,
+    }
+  }
+}

@@ -1,0 +1,123 @@
+/** Builds the object of `GET /v1/status` (CONTRACT) from the parts that know. Reads only. */
+import type { PeerBook } from './peer-book.ts'
+import { type Member, peerIdOf } from './raft/types.ts'
+import type { Replica } from './replica.ts'
+import type { LeaderView } from './replica-effects.ts'
+import type { Alarm, LeaderInfo, MemberStatus, Status } from './service.ts'
+
+export interface StatusParts {
+  readonly version: string
+  readonly runtime: string
+  /** Masked. */
+  readonly topic: string
+  readonly nodeId: string
+  readonly name: string
+  readonly clusterId: string | null
+  readonly founding: Status['founding']
+  readonly alarms: readonly Alarm[]
+  readonly uptimeMs: number
+  readonly ownUrl: string | null
+  readonly peers: PeerBook
+  readonly replica: Replica | null
+}
+
+export function buildStatus(parts: StatusParts): Status {
+  const { replica } = parts
+  const base = {
+    version: parts.version,
+    clusterId: parts.clusterId,
+    topic: parts.topic,
+    nodeId: parts.nodeId,
+    name: parts.name,
+    runtime: parts.runtime,
+    founding: parts.founding,
+    alarms: parts.alarms,
+    uptimeMs: parts.uptimeMs,
+  }
+  if (replica === null) {
+    return {
+      ...base,
+      memberId: null,
+      role: parts.clusterId === null ? 'blank' : 'learner',
+      term: 0,
+      leaderId: null,
+      leaderUrl: null,
+      commitIndex: 0,
+      appliedIndex: 0,
+      firstIndex: 0,
+      lastIndex: 0,
+      snapshotIndex: 0,
+      stateHash: null,
+      stateHashes: [],
+      quorum: { needed: parts.founding?.need ?? 0, alive: 0 },
+      members: [],
+    }
+  }
+  const { raft } = replica
+  const { leaderId, leaderUrl } = leaderInfo(parts, replica)
+  const { view } = replica
+  const configuration = replica.committed?.configuration
+  const members = configuration?.members ?? []
+  const self = members.find((member) => peerIdOf(member) === raft.self)
+  const isVoter = raft.tracker.selfIsVoter
+  return {
+    ...base,
+    memberId: self?.memberId ?? null,
+    role: isVoter ? raft.role : 'learner',
+    term: raft.term,
+    leaderId,
+    leaderUrl,
+    commitIndex: raft.log.commitIndex,
+    appliedIndex: raft.log.appliedIndex,
+    firstIndex: raft.log.firstIndex,
+    lastIndex: raft.log.lastIndex,
+    snapshotIndex: 0,
+    stateHash: replica.stateHash,
+    stateHashes: replica.stateHashes,
+    quorum: {
+      needed: raft.tracker.needed,
+      alive: aliveVoters(view, configuration?.voters ?? []),
+    },
+    members: members.map((member) => memberStatus(parts, replica, member, view)),
+  }
+}
+
+export function leaderInfo(
+  parts: Pick<StatusParts, 'ownUrl' | 'peers'>,
+  replica: Replica,
+): LeaderInfo {
+  const { leader, term, self } = replica.raft
+  const member = leader === null ? null : replica.memberOf(leader)
+  if (member === null) return { leaderId: null, leaderUrl: null, term }
+  const leaderUrl = leader === self ? parts.ownUrl : (parts.peers.urlsOf(member)[0] ?? null)
+  return { leaderId: member.memberId, leaderUrl, term }
+}
+
+function aliveVoters(view: LeaderView | null, voters: readonly number[]): number {
+  return (view?.members ?? []).filter((seen) => seen.alive && voters.includes(seen.memberId)).length
+}
+
+function memberStatus(
+  parts: StatusParts,
+  replica: Replica,
+  member: Member,
+  view: LeaderView | null,
+): MemberStatus {
+  const peer = peerIdOf(member)
+  const isSelf = peer === replica.raft.self
+  const link = isSelf ? null : parts.peers.linkTo(peer)
+  const seen = view?.members.find((other) => other.memberId === member.memberId)
+  const learners = replica.committed?.configuration.learners ?? []
+  return {
+    memberId: member.memberId,
+    nodeId: member.nodeKey,
+    name: member.name,
+    url: isSelf ? parts.ownUrl : (parts.peers.urlsOf(member)[0] ?? null),
+    role: learners.includes(member.memberId) ? 'learner' : 'voter',
+    isLeader: peer === replica.raft.leader,
+    matchIndex: seen?.matchIndex ?? null,
+    lag: view === null || seen === undefined ? null : Math.max(0, view.lastIndex - seen.matchIndex),
+    link: isSelf ? 'self' : (link?.carrier ?? 'down'),
+    rttMs: link?.rttMs ?? null,
+  }
+}

@@ -108,6 +108,11 @@ export class Runtime implements Service, TransportEvents {
     return this.#replica?.raft.role === 'leader'
   }
 
+  /** The replicated settings, null before there are any. */
+  get settings(): Readonly<Record<string, unknown>> | null {
+    return this.#replica?.committed?.settings ?? null
+  }
+
   /** Nobody is missing: discovery may rest. */
   get meshed(): boolean {
     if (this.#replica === null) return false
@@ -424,9 +429,13 @@ export class Runtime implements Service, TransportEvents {
   #rememberMembers(): void {
     const record = this.#replica?.committed
     if (record === null || record === undefined) return
-    const members = this.#peers.withUrls(record.configuration.members)
-    const self = members.find((member) => peerIdOf(member) === peerIdOf(this.#self))
-    const memberId = self?.memberId ?? null
+    const own = peerIdOf(this.#self)
+    const members = this.#peers
+      .withUrls(record.configuration.members)
+      .map((member) =>
+        peerIdOf(member) === own ? { ...member, urls: this.#parts.urls() } : member,
+      )
+    const memberId = members.find((member) => peerIdOf(member) === own)?.memberId ?? null
     const { identity } = this.#parts
     const known = JSON.stringify([identity.record.members, identity.record.memberId])
     if (known !== JSON.stringify([members, memberId])) {

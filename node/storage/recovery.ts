@@ -46,6 +46,8 @@ interface Repair {
   readonly path: string
   readonly at: number
   readonly bytes: Uint8Array
+  /** False when it only writes the last batch again. */
+  readonly cuts: boolean
 }
 
 export function recoverLog(disk: Disk, directory: string, storageId: string): RecoveredLog {
@@ -81,7 +83,7 @@ export function recoverLog(disk: Disk, directory: string, storageId: string): Re
     hardState: replay.hardState,
     firstIndex: replay.firstIndex,
     entries: replay.entries,
-    tornTailCut: tail !== null && repairs.some((repair) => !isRewriteOnly(repair, tail)),
+    tornTailCut: repairs.some((repair) => repair.cuts),
     sequence: replay.sequence,
     previous: replay.previous,
     active: active === undefined || tail === null ? null : { ...active, position: tail.at },
@@ -189,11 +191,7 @@ function repairOf(
   if (end === start) return null
   const repaired = Uint8Array.from(bytes.subarray(start, end))
   repaired.fill(0, at - start)
-  return { path, at: start, bytes: repaired }
-}
-
-function isRewriteOnly(repair: Repair, tail: Tail): boolean {
-  return repair.at === tail.last?.at && repair.at + repair.bytes.length === tail.at
+  return { path, at: start, bytes: repaired, cuts: end > at }
 }
 
 /** A segment that was being preallocated when the process ended. */

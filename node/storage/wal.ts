@@ -288,7 +288,8 @@ class Wal implements LogStorage {
       this.#active = segment
       this.#spares.shift()
     }
-    const late = segment.position >= segment.sizeBytes * PREALLOCATE_AT
+    const roomBytes = segment.sizeBytes - SEGMENT_HEADER_BYTES
+    const late = segment.position - SEGMENT_HEADER_BYTES >= roomBytes * PREALLOCATE_AT
     const idle = !this.#preparing && !this.#noRoomAhead && !this.#closing
     if (late && idle && this.#spares.length === 0) this.#prepare()
   }

@@ -1,0 +1,209 @@
+/** What every LogStorage must do, run against the log in memory and the log on disk. */
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { MemoryLog } from '../../node/storage/memory.ts'
+import { nodeDisk } from '../../node/storage/node-disk.ts'
+import type { LogStorage } from '../../node/storage/storage.ts'
+import { openWal } from '../../node/storage/wal.ts'
+import {
+  close,
+  contents,
+  entries,
+  entry,
+  hardState,
+  SMALL_SEGMENT_BYTES,
+  STORAGE_ID,
+  saved,
+  temporaryDirectory,
+} from '../support/storage.ts'
+
+/** A place that outlives the logs opened on it one after the other. */
+interface Place {
+  open(): LogStorage
+}
+
+function memoryPlace(): Place {
+  let last: MemoryLog | null = null
+  return {
+    open() {
+      last = new MemoryLog(last === null ? {} : { recovered: last.stored() })
+      return last
+    },
+  }
+}
+
+function diskPlace(): Place {
+  const directory = `${temporaryDirectory()}/wal`
+  return {
+    open: () =>
+      openWal({
+        disk: nodeDisk,
+        directory,
+        storageId: STORAGE_ID,
+        segmentBytes: SMALL_SEGMENT_BYTES,
+        create: true,
+      }),
+  }
+}
+
+async function reopened(place: Place, log: LogStorage): Promise<LogStorage> {
+  await close(log)
+  return place.open()
+}
+
+function contract(name: string, makePlace: () => Place) {
+  const contracted = suite(`log storage: ${name}`)
+
+  contracted('is empty at first', async () => {
+    const log = makePlace().open()
+    assert.equal(log.recovered, {
+      hardState: null,
+      firstIndex: 1,
+      entries: [],
+      tornTailCut: false,
+    })
+    await close(log)
+  })
+
+  contracted('gives back what was saved, hard state and entries', async () => {
+    const place = makePlace()
+    let log = place.open()
+    const batch = { hardState: hardState(3, 1, 'ab.cd'), entries: entries(1, 3) }
+    await saved(log, batch)
+    await saved(log, { entries: [{ term: 3, index: 4, kind: 'noop', payload: new Uint8Array() }] })
+    await saved(log, { hardState: hardState(4, 2) })
+    log = await reopened(place, log)
+    assert.equal(log.recovered.hardState, { term: 4, vote: null, commit: 2 })
+    assert.equal(log.recovered.firstIndex, 1)
+    assert.equal(contents(log), ['1:1:1.1x', '2:1:1.2x', '3:1:1.3x', '4:3:'])
+    assert.is(log.recovered.entries[3]?.kind, 'noop')
+    assert.is(log.recovered.tornTailCut, false)
+    await close(log)
+  })
+
+  contracted('a hard state stays when later batches bring none', async () => {
+    const place = makePlace()
+    let log = place.open()
+    await saved(log, { hardState: hardState(7, 0, 'v') })
+    await saved(log, { entries: entries(1, 2, 7) })
+    log = await reopened(place, log)
+    assert.equal(log.recovered.hardState, { term: 7, vote: 'v', commit: 0 })
+    await close(log)
+  })
+
+  contracted('an overlapping batch replaces everything from its first index on', async () => {
+    const place = makePlace()
+    let log = place.open()
+    await saved(log, { entries: entries(1, 9) })
+    await saved(log, { entries: entries(4, 5, 2) })
+    assert.throws(() => log.save({ hardState: null, entries: [entry(7)] }, () => {}), /bug/)
+    await saved(log, { entries: entries(6, 6, 3) })
+    log = await reopened(place, log)
+    assert.equal(contents(log), [
+      '1:1:1.1x',
+      '2:1:1.2x',
+      '3:1:1.3x',
+      '4:2:2.4x',
+      '5:2:2.5x',
+      '6:3:3.6x',
+    ])
+    await saved(log, { entries: entries(1, 1, 9) })
+    log = await reopened(place, log)
+    assert.equal(contents(log), ['1:9:9.1x'])
+    await close(log)
+  })
+
+  contracted('a log may start at a later index', async () => {
+    const place = makePlace()
+    let log = place.open()
+    await saved(log, { entries: entries(1001, 1003) })
+    await saved(log, { entries: entries(1002, 1002, 2) })
+    log = await reopened(place, log)
+    assert.is(log.recovered.firstIndex, 1001)
+    assert.equal(contents(log), ['1001:1:1.1001', '1002:2:2.1002'])
+    assert.throws(() => log.save({ hardState: null, entries: [entry(1000)] }, () => {}), /bug/)
+    await close(log)
+  })
+
+  contracted('what is saved goes on after a restart, many times', async () => {
+    const place = makePlace()
+    let log = place.open()
+    for (let round = 0; round < 12; round++) {
+      await saved(log, { entries: entries(1 + 5 * round, 5 + 5 * round, round + 1, 300) })
+      log = await reopened(place, log)
+      assert.is(log.recovered.entries.length, 5 * (round + 1))
+    }
+    assert.is(log.recovered.entries[57]?.term, 12)
+    await close(log)
+  })
+
+  contracted('payloads of every size come back, and are copied before the save ends', async () => {
+    const place = makePlace()
+    let log = place.open()
+    const sizes = [0, 1, 4000, 4096, 9000, 40_000, 3]
+    const payloads = sizes.map((size) => Uint8Array.from({ length: size }, (_, i) => (i * 7) % 251))
+    for (const [i, payload] of payloads.entries()) {
+      await saved(log, { entries: [entry(i + 1, 1, payload)] })
+    }
+    const reused = new Uint8Array(10).fill(5)
+    await saved(log, { entries: [entry(8, 1, reused)] })
+    reused.fill(6)
+    log = await reopened(place, log)
+    const found = log.recovered.entries.map(({ payload }) => Buffer.from(payload).toString('hex'))
+    const wanted = [...payloads, new Uint8Array(10).fill(5)]
+    assert.equal(
+      found,
+      wanted.map((payload) => Buffer.from(payload).toString('hex')),
+    )
+    await close(log)
+  })
+
+  contracted('answers later, never inside the call, an empty batch too', async () => {
+    const log = makePlace().open()
+    for (const batch of [{ entries: entries(1, 1) }, { entries: [] }]) {
+      let inside = true
+      await new Promise<void>((settle) => {
+        log.save({ hardState: null, ...batch }, () => {
+          assert.is(inside, false)
+          settle()
+        })
+        inside = false
+      })
+    }
+    await close(log)
+  })
+
+  contracted('misuse is a bug: two saves at once, gaps, saving after close', async () => {
+    const log = makePlace().open()
+    const first = saved(log, { entries: entries(1, 2) })
+    assert.throws(() => log.save({ hardState: null, entries: [] }, () => {}), /bug/)
+    await first
+    assert.throws(() => log.save({ hardState: null, entries: [entry(4)] }, () => {}), /bug/)
+    const gap = [entry(3), entry(5)]
+    assert.throws(() => log.save({ hardState: null, entries: gap }, () => {}), /bug/)
+    await saved(log, { entries: entries(3, 3) })
+    await close(log)
+    assert.throws(() => log.save({ hardState: null, entries: [] }, () => {}), /bug/)
+  })
+
+  contracted('close waits for the save in flight and may be called again', async () => {
+    const place = makePlace()
+    const log = place.open()
+    const order: string[] = []
+    log.save({ hardState: null, entries: entries(1, 1) }, (error) => order.push(`saved ${error}`))
+    await Promise.all([
+      close(log).then(() => order.push('closed')),
+      close(log).then(() => order.push('closed')),
+    ])
+    await close(log)
+    assert.equal(order, ['saved null', 'closed', 'closed'])
+    const again = place.open()
+    assert.is(again.recovered.entries.length, 1)
+    await close(again)
+  })
+
+  contracted.run()
+}
+
+contract('memory', memoryPlace)
+contract('disk', diskPlace)

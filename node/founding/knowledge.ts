@@ -155,7 +155,7 @@ export class Knowledge {
     if (!mayFound) return []
     const agrees = (peer: Peer): boolean => {
       const { message } = peer
-      if (message === null || !message.mayFound || peer.clusterId !== null) return false
+      if (message === null || !message.mayFound) return false
       if (this.recordOf(peer)?.bound !== null || message.foundersHash !== foundersHash) return false
       return founders === null ? message.expect === expect : founders.includes(peer.nodeKey)
     }

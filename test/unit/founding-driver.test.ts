@@ -1,7 +1,7 @@
 /** The class around the rules: time (F9, F10), saves before messages, the bound role, and what the operator is told. */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { hashFounders, toHex } from '../../node/founding/record.ts'
+import { foundersOf, hashFounders, toHex } from '../../node/founding/record.ts'
 import {
   blankRecord,
   Founding,
@@ -129,6 +129,20 @@ time('an offer waits for 2 s without change, and for the sweep', () => {
   assert.is(offered?.save.pledge?.proposer, a.nodeKey)
 })
 
+time('a peer that holds a dead pledge is passed over', () => {
+  const bench = new Bench(a)
+  const dead = offerAmong([c, disk(4)], 1, 60)
+  bench.founding.discoverySwept(0)
+  bench.meet(a, [b, c, d])
+  const everybody = [a, b, c, d].map((peer) => peer.nodeKey)
+  bench.hear(c, {
+    records: [known(c, { pledge: dead }), known(disk(4), { floor: 1 })],
+    linkedTo: everybody,
+  })
+  const { pledge } = bench.untilSave(5_000)?.save ?? {}
+  assert.equal(pledge && foundersOf(pledge).map((founder) => founder.name), ['n1', 'n2', 'n4'])
+})
+
 time('a newly heard-of node restarts the 2 s, linked or not', () => {
   for (const surprise of ['link', 'record', 'linkedTo'] as const) {
     const bench = new Bench(a)
@@ -244,14 +258,15 @@ effects('only a durable record is shown, and only one save is asked for at a tim
   bench.hear(a, { record: record({ pledge: abc }) })
   const { save } = bench.drain()
   assert.equal(save?.pledge, abc)
-  bench.hear(c, { record: record({ pledge: abc }) })
+  bench.hear(a, { records: [known(a, { seq: 2, pledge: abc }), known(c, { floor: 1 })] })
+  assert.is(bench.drain().save, null, 'one is in flight')
   bench.wait(2_000)
   assert.ok(bench.sent.length >= 4)
   assert.ok(bench.sent.every((sent) => sent.record?.seq === 0))
   bench.sent = []
   assert.throws(() => bench.founding.recordSaved(7))
   bench.founding.recordSaved(1)
-  bench.drain()
+  assert.is(bench.drain().save?.pledge, null, 'what came meanwhile is judged now')
   assert.equal(
     bench.sent.map((sent) => sent.record),
     [save],
@@ -266,7 +281,8 @@ effects('founding: first the log, bound last, then everybody is told', () => {
   assert.is(found.save, null)
   assert.is(found.outcome?.type, 'found')
   assert.is(found.outcome?.type === 'found' && toHex(found.outcome.entry1), abc.entry1)
-  bench.wait(3_000)
+  bench.hear(b, { record: record({ seq: 3, pledge: abc }) })
+  assert.is(bench.drain().outcome, null, 'the log is being written')
   assert.is(bench.founding.record.bound, null)
   bench.founding.logWritten()
   const { save, outcome } = bench.drain()
@@ -452,6 +468,24 @@ notices('the founder that all wait for, by name, after 10 s', () => {
   assert.match(bench.said('waiting-for-founder')[1] ?? '', /here now with another data directory/)
 })
 
+notices('the patience for a founder starts anew with a new pledge', () => {
+  const bench = new Bench(b)
+  bench.link(a)
+  bench.hear(a, { record: record({ pledge: abc }) })
+  bench.settle()
+  bench.wait(8_000)
+  bench.hear(a, { records: [known(a, { seq: 2, pledge: abc }), known(c, { floor: 1 })] })
+  bench.settle()
+  const next = offerAmong([a, b, c], 2)
+  bench.hear(a, { record: record({ seq: 4, pledge: next }) })
+  bench.settle()
+  assert.equal(bench.founding.record.pledge, next)
+  bench.wait(8_000)
+  assert.equal(bench.said('waiting-for-founder'), [])
+  bench.wait(3_000)
+  assert.is(bench.said('waiting-for-founder').length, 1)
+})
+
 notices('which pair cannot connect', () => {
   const bench = new Bench(a)
   bench.link(b)
@@ -469,14 +503,13 @@ notices('different --expect is an alarm, and never in one set', () => {
   const bench = new Bench(a)
   bench.meet(a, [b, c], { expect: 5 })
   bench.founding.discoverySwept(0)
-  bench.wait(20_000)
+  assert.is(bench.untilSave(20_000), null)
   const alarms = bench.notices.filter((notice) => notice.level === 'alarm')
   assert.equal(
     alarms.map((notice) => notice.kind),
     ['expect-differs'],
   )
   assert.match(alarms[0]?.text ?? '', /n2 \(0202..\) has --expect 5/)
-  assert.is(bench.founding.record.pledge, null)
 })
 
 notices('different --founders is an alarm; the same ones found, in spite of others', () => {
@@ -488,6 +521,12 @@ notices('different --founders is an alarm; the same ones found, in spite of othe
   const offered = bench.untilSave(10_000)
   assert.match(offered?.save.pledge?.entry1 ?? '', new RegExp(toHex(Buffer.from(c.nodeKey))))
   assert.is(bench.said('founders-differ').length, 1)
+
+  const without = new Bench(a)
+  without.meet(a, [b, c], { foundersHash: hashFounders(founders) })
+  without.founding.discoverySwept(0)
+  assert.is(without.untilSave(20_000), null)
+  assert.is(without.said('founders-differ').length, 1)
 })
 
 notices('two clusters, and an invitation to another one', () => {

@@ -515,6 +515,7 @@ parts('an offer is dead for good: more evidence never revives it', () => {
   assert.ok(isDead(abc, [refusal]))
   assert.ok(isDead(abc, [refusal, known(a, { pledge: abc }), known(c, { pledge: abc })]))
   assert.not(isDead(abc, [known(b, { seq: 0 })]))
+  assert.not(isDead(abc, [{ ...e, record: joinedRecord(abc.clusterId, [a.nodeKey]) }]))
 })
 
 const crowdOf = (links: Record<string, string>) =>

@@ -1,0 +1,134 @@
+/**
+ * A Service without a cluster: the real machine and the real sessions, every command committed at once. What a gateway can
+ * meet (no leader, slow answers) is set by hand.
+ */
+import { decodeCommand, type ErrorBody } from '../../client/protocol.ts'
+import { KvMachine } from '../../node/machine/kv.ts'
+import type {
+  LeaderInfo,
+  Service,
+  ServiceAnswer,
+  ServiceRequest,
+  Status,
+} from '../../node/service.ts'
+import { Sessions } from '../../node/sessions.ts'
+
+export class LocalService implements Service {
+  readonly machine = new KvMachine()
+  sessions = new Sessions()
+  index = 0
+  /** Every request that was not cancelled before it ran. */
+  readonly seen: ServiceRequest[] = []
+  /** While true, requests wait in `held`. */
+  holding = false
+  readonly held: (() => void)[] = []
+  /** Requests given up by their caller. */
+  cancelled = 0
+  failure: ErrorBody | null = null
+  clusterId: string | null = 'c'.repeat(32)
+  ready = true
+  info: LeaderInfo = { leaderId: 1, leaderUrl: 'ws://127.0.0.1:7700', term: 3 }
+  readonly admins: { name: string; args: unknown }[] = []
+  statusCalls = 0
+  readonly #listeners = new Set<(leader: LeaderInfo) => void>()
+
+  request(request: ServiceRequest, answer: (answer: ServiceAnswer) => void): () => void {
+    let gone = false
+    const run = (): void => {
+      if (gone) return
+      gone = true
+      this.seen.push(request)
+      answer(this.#answer(request))
+    }
+    if (this.holding) this.held.push(run)
+    else setImmediate(run)
+    return () => {
+      if (gone) return
+      gone = true
+      this.cancelled++
+    }
+  }
+
+  /** Lets everything that was held run, now. */
+  release(): void {
+    this.holding = false
+    for (const run of this.held.splice(0)) run()
+  }
+
+  #answer(request: ServiceRequest): ServiceAnswer {
+    if (this.failure !== null) return { ok: false, error: this.failure }
+    if (request.type === 'query') {
+      return { ok: true, index: this.index, body: this.machine.query(request.query) }
+    }
+    const index = ++this.index
+    const body = this.sessions.apply(decodeCommand(request.command), index, (operation) =>
+      this.machine.apply(operation, { index }),
+    )
+    return { ok: true, index, body }
+  }
+
+  status(): Status {
+    this.statusCalls++
+    return {
+      version: '0.0.0',
+      clusterId: this.clusterId,
+      topic: 'masked',
+      nodeId: 'a'.repeat(64),
+      memberId: 1,
+      name: 'n1',
+      runtime: 'node',
+      role: 'leader',
+      term: this.info.term,
+      leaderId: this.info.leaderId,
+      leaderUrl: this.info.leaderUrl,
+      commitIndex: this.index,
+      appliedIndex: this.index,
+      firstIndex: 1,
+      lastIndex: this.index,
+      snapshotIndex: 0,
+      stateHash: null,
+      stateHashes: [],
+      quorum: { needed: 1, alive: 1 },
+      founding: null,
+      members: [],
+      alarms: [],
+      uptimeMs: 1,
+    }
+  }
+
+  readiness(): { ready: boolean; reason: string } {
+    return { ready: this.ready, reason: this.ready ? 'ready' : 'no leader is known' }
+  }
+
+  leader(): LeaderInfo {
+    return this.info
+  }
+
+  onLeaderChange(changed: (leader: LeaderInfo) => void): () => void {
+    this.#listeners.add(changed)
+    return () => this.#listeners.delete(changed)
+  }
+
+  get listeners(): number {
+    return this.#listeners.size
+  }
+
+  elect(info: LeaderInfo): void {
+    this.info = info
+    for (const changed of this.#listeners) changed(info)
+  }
+
+  lagMs(): number | null {
+    return 12.4
+  }
+
+  async admin(name: string, args: unknown): Promise<unknown> {
+    this.admins.push({ name, args })
+    if (name === 'stop') return { stopping: true }
+    throw Object.assign(new Error(`no such verb: ${name}`), {
+      code: 'bad-request',
+      retriable: false,
+      maybeApplied: false,
+    })
+  }
+}

@@ -52,14 +52,12 @@ export const nodeDisk: HostDisk = {
 
   replace(target, bytes) {
     const temporary = `${target}.tmp`
-    const fd = guarded('create', temporary, () => fs.openSync(temporary, 'w', FILE_MODE))
     try {
-      // An older file of that name would keep its own mode.
-      guarded('protect', temporary, () => fs.fchmodSync(fd, FILE_MODE))
-      guarded('write', temporary, () => writeAllSync(fd, bytes, 0))
-      synced('fsync', temporary, () => fs.fsyncSync(fd))
-    } finally {
-      fs.closeSync(fd)
+      writeTemporary(temporary, bytes)
+    } catch (failure) {
+      // A half-written file would hold on to room that is needed.
+      fs.rmSync(temporary, { force: true })
+      throw failure
     }
     guarded('rename', target, () => fs.renameSync(temporary, target))
     syncDirectory(path.dirname(target))
@@ -235,6 +233,18 @@ function without(buffers: readonly Uint8Array[], count: number): Uint8Array[] {
 function writeAllSync(fd: number, bytes: Uint8Array, position: number): void {
   let at = 0
   while (at < bytes.length) at += fs.writeSync(fd, bytes, at, bytes.length - at, position + at)
+}
+
+function writeTemporary(temporary: string, bytes: Uint8Array): void {
+  const fd = guarded('create', temporary, () => fs.openSync(temporary, 'w', FILE_MODE))
+  try {
+    // An older file of that name would keep its own mode.
+    guarded('protect', temporary, () => fs.fchmodSync(fd, FILE_MODE))
+    guarded('write', temporary, () => writeAllSync(fd, bytes, 0))
+    synced('fsync', temporary, () => fs.fsyncSync(fd))
+  } finally {
+    fs.closeSync(fd)
+  }
 }
 
 /** Each new directory is durable only when its parent has been synced. */

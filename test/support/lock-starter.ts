@@ -1,26 +1,31 @@
 /**
- * A starter for the lock test: tries to lock the directory it is given, says how that went, and holds what it got until its
- * stdin ends.
+ * A starter for the lock test. Reads lines: `lock <directory>` tries to lock it and prints `won` or `lost <code>`;
+ * `release` gives it up and prints `released`. Ends with its stdin.
  */
-import { acquireLock } from '../../node/storage/lock.ts'
+import { createInterface } from 'node:readline'
+import { acquireLock, type DirectoryLock } from '../../node/storage/lock.ts'
 import { nodeDisk } from '../../node/storage/node-disk.ts'
 
-const directory = process.argv[2]
-if (directory === undefined) throw new Error('usage: lock-starter <directory>')
+let held: DirectoryLock | null = null
 
-async function main(place: string): Promise<void> {
-  // All starters get ready first, and begin together at a word from the test.
-  process.stdout.write('ready\n')
-  await new Promise<void>((go) => process.stdin.once('data', () => go()))
+async function act(line: string): Promise<string> {
+  if (line === 'release') {
+    await held?.release()
+    held = null
+    return 'released'
+  }
   try {
-    const lock = await acquireLock(nodeDisk, place)
-    process.stdout.write('won\n')
-    process.stdin.on('end', () => void lock.release().then(() => process.exit(0)))
+    held = await acquireLock(nodeDisk, line.slice('lock '.length))
+    return 'won'
   } catch (failure) {
     const { code, message } = failure as { code?: string; message: string }
-    process.stdout.write(`lost ${code ?? message}\n`)
-    process.stdin.on('end', () => process.exit(0))
+    return `lost ${code ?? message}`
   }
 }
 
-void main(directory)
+const lines = createInterface({ input: process.stdin })
+lines.on('line', (line) => {
+  void act(line).then((answer) => process.stdout.write(`${answer}\n`))
+})
+lines.on('close', () => process.exit(0))
+process.stdout.write('ready\n')

@@ -6,8 +6,7 @@ import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { keyPair as makeKeyPair } from 'hypercore-crypto'
 import { reachableUrls } from '../discovery/addresses.ts'
-import { discover } from '../discovery/all.ts'
-import type { Discovery } from '../discovery/discovery.ts'
+import { type CombinedDiscovery, discover } from '../discovery/all.ts'
 import {
   gatherOptions,
   LIMITS,
@@ -33,7 +32,6 @@ import {
 } from './storage/directory.ts'
 import { type Identity, LOG_FOLDER, openIdentity } from './storage/identity.ts'
 import { nodeDisk } from './storage/node-disk.ts'
-import { StorageError } from './storage/storage.ts'
 import { createWal, openWal } from './storage/wal.ts'
 import { type DerivedTopic, deriveTopic, parseTopic, TOKEN_EPOCH_FIRST } from './topic.ts'
 import { openStretchCache } from './topic-cache.ts'
@@ -140,7 +138,7 @@ class NodeParts implements RunningNode {
   readonly #transport: ReturnType<typeof createTransport>
   readonly #runtime: Runtime
   readonly #gateway: Gateway
-  #discovery: Discovery | null = null
+  #discovery: CombinedDiscovery | null = null
   #swept = false
   #timers: NodeJS.Timeout[] = []
   #port = 0

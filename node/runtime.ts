@@ -161,6 +161,12 @@ export class Runtime implements Service, TransportEvents {
     this.#wake()
   }
 
+  helloChanged(link: Link): void {
+    const { nodeKey, clusterId } = link.hello
+    if (clusterId !== null) this.#founding.raftFrame(nodeKey, clusterId)
+    this.#wake()
+  }
+
   refused(info: Parameters<TransportEvents['refused']>[0]): void {
     const { reason, url, nodeKey, detail, clusterId } = info
     const peer = nodeKey?.slice(0, 8) ?? null

@@ -77,6 +77,8 @@ export interface TransportEvents {
   /** `last`: no other link to this peer identity remains. */
   linkDown(link: Link, reason: LinkDownReason, last: boolean): void
   frame(link: Link, frame: PeerFrame): void
+  /** The peer on a live link now belongs to a cluster. */
+  helloChanged(link: Link): void
   /** A peer or a dial target that was turned away, with everything known of it. For logs and alarms. */
   refused(info: {
     reason: RefusalReason

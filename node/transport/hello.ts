@@ -1,0 +1,72 @@
+/**
+ * What two ends prove and say before anything else. The proof binds the topic's link capability to this very Noise handshake, so
+ * that it can neither be replayed nor relayed; the role keeps an echo from being a proof. Hellos are JSON, bounded and validated.
+ */
+import { createHmac, timingSafeEqual } from 'node:crypto'
+import { isHex } from '../raft/configuration.ts'
+import type { Hello } from './transport.ts'
+
+const HELLO_BYTES_MAX = 16 * 1024
+const NAME_CHARS_MAX = 64
+const URLS_MAX = 16
+const URL_CHARS_MAX = 512
+
+export type LinkRole = 'initiator' | 'responder'
+
+/** 32 bytes. `prover` is the role of the side that sends it. */
+export function proofOf(
+  capability: Uint8Array,
+  handshakeHash: Uint8Array,
+  prover: LinkRole,
+): Uint8Array {
+  return createHmac('sha256', capability)
+    .update('raft-p2p link proof v1\0')
+    .update(prover)
+    .update(handshakeHash)
+    .digest()
+}
+
+export function isProof(given: Uint8Array, wanted: Uint8Array): boolean {
+  return given.length === wanted.length && timingSafeEqual(given, wanted)
+}
+
+/** Without the nodeKey: that is what Noise has proved. */
+export function encodeHello(hello: Hello): Uint8Array {
+  const { storageId, bootId, bootCounter, clusterId, name, urls } = hello
+  const content = { protocol: 1, storageId, bootId, bootCounter, clusterId, name, urls }
+  return new TextEncoder().encode(JSON.stringify(content))
+}
+
+/** Null when it is no valid hello. */
+export function decodeHello(body: Uint8Array, nodeKey: string): Hello | null {
+  if (body.length > HELLO_BYTES_MAX) return null
+  let value: unknown
+  try {
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body))
+  } catch {
+    return null
+  }
+  if (typeof value !== 'object' || value === null) return null
+  const { protocol, storageId, bootId, bootCounter, clusterId, name, urls } = value as Record<
+    string,
+    unknown
+  >
+  if (protocol !== 1 || !isHex(storageId, 32) || !isHex(bootId, 16)) return null
+  if (!Number.isSafeInteger(bootCounter) || (bootCounter as number) < 0) return null
+  if (clusterId !== null && !isHex(clusterId, 32)) return null
+  if (typeof name !== 'string' || name.length > NAME_CHARS_MAX) return null
+  if (!Array.isArray(urls) || urls.length > URLS_MAX || !urls.every(isUrl)) return null
+  return {
+    nodeKey,
+    storageId,
+    bootId,
+    bootCounter: bootCounter as number,
+    clusterId,
+    name,
+    urls,
+  }
+}
+
+function isUrl(value: unknown): value is string {
+  return typeof value === 'string' && value.length <= URL_CHARS_MAX && /^wss?:\/\//.test(value)
+}

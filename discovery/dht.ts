@@ -94,6 +94,7 @@ class Dht implements DhtDiscovery {
   }
 
   announce(self: Announcement, events: DiscoveryEvents): void {
+    if (this.#events !== null) throw new Error('announce is called once')
     if (this.#closing !== null) return
     this.#self = self
     this.#events = events

@@ -97,6 +97,7 @@ class Lan implements LanDiscovery {
   }
 
   announce(self: Announcement, events: DiscoveryEvents): void {
+    if (this.#events !== null) throw new Error('announce is called once')
     if (this.#pace.closed) return
     this.#self = self
     this.#events = events

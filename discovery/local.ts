@@ -74,6 +74,7 @@ class Local implements LocalDiscovery {
   }
 
   announce(self: Announcement, events: DiscoveryEvents): void {
+    if (this.#events !== null) throw new Error('announce is called once')
     if (this.#pace.closed) return
     this.#events = events
     this.#service = serviceNameOf(self.discoveryKey)

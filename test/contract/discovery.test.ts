@@ -7,7 +7,13 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { cleanUp, temporaryDirectory } from '../process/harness.ts'
 import { createLab, type Lab, namespacesAllowed } from '../process/netns.ts'
-import { Finder, type Kind, keyPairOf, type Orders } from '../support/discovery-orders.ts'
+import {
+  Finder,
+  freeUdpPort,
+  type Kind,
+  keyPairOf,
+  type Orders,
+} from '../support/discovery-orders.ts'
 
 const TOPIC = `contract ${process.pid}`
 /** DESIGN: withdrawing takes at most 2 s; the rest is room for a loaded machine. */
@@ -40,15 +46,13 @@ function onLoopback(what: (others: readonly number[]) => Kind): () => World {
 }
 
 /** The first node is the seed of the private DHT; the others are told its address. */
-function dhtWorld(): World {
-  let bootstrap: string[] = []
+async function dhtWorld(): Promise<World> {
+  const dhtPort = await freeUdpPort()
+  const bootstrap = [`${LOOPBACK}:${dhtPort}`]
   return {
     async make(seed) {
-      const options = { mode: 'private', bootstrap, dhtPort: null } as const
-      const finder = new Finder(orders(seed, { kind: 'dht', options })).announce()
-      const { host, port } = await finder.event('address')
-      if (bootstrap.length === 0) bootstrap = [`${host}:${port}`]
-      return finder
+      const options = { mode: 'private', bootstrap, dhtPort: seed === 1 ? dhtPort : null } as const
+      return new Finder(orders(seed, { kind: 'dht', options }))
     },
     urlOf: loopbackUrl,
   }
@@ -88,13 +92,13 @@ function lanWorld(lab: Lab): World {
 const contract = suite('discovery contract')
 contract.after(cleanUp)
 
-function holdsFor(name: string, open: () => World): void {
+function holdsFor(name: string, open: () => World | Promise<World>): void {
   contract(`${name}: each finds the other, sweeps once and ends by itself`, async () => {
-    const world = open()
+    const world = await open()
     const one = await world.make(1, [2])
     const two = await world.make(2, [1])
     for (const finder of [one, two]) await finder.event('started')
-    if (name !== 'dht') for (const finder of [one, two]) finder.announce()
+    for (const finder of [one, two]) finder.announce()
     const hint = await one.finds(two, world.urlOf(2))
     await two.finds(one, world.urlOf(1))
     assert.is(hint.nodeKey, name === 'seeds' ? null : two.nodeKey)
@@ -104,7 +108,7 @@ function holdsFor(name: string, open: () => World): void {
     for (const finder of [one, two]) finder.tell('quiet')
     const three = await world.make(3, [1, 2])
     await three.event('started')
-    if (name !== 'dht') three.announce()
+    three.announce()
     await three.finds(one, world.urlOf(1))
     await three.finds(two, world.urlOf(2))
     await three.event('swept')
@@ -124,7 +128,8 @@ function holdsFor(name: string, open: () => World): void {
 
   contract(`${name}: closed before or right after it is announced, nothing stays`, async () => {
     for (const words of [[], ['announce']] as const) {
-      const finder = await open().make(1, [2])
+      const world = await open()
+      const finder = await world.make(1, [2])
       await finder.event('started')
       for (const word of words) finder.tell(word)
       assert.equal(await finder.close(), { code: 0, signal: null })

@@ -1,5 +1,6 @@
 /** What a test tells a discovery process to do, and the process itself as the test sees it. */
 import { createHash } from 'node:crypto'
+import { createSocket } from 'node:dgram'
 import { join } from 'node:path'
 import crypto from 'hypercore-crypto'
 import type { Endpoint } from '../../discovery/addresses.ts'
@@ -34,6 +35,16 @@ export function keyPairOf(seed: number): Announcement['keyPair'] {
 export function announcementOf({ topic, seed, host, port, urls }: Orders): Announcement {
   const discoveryKey = createHash('sha256').update(topic).digest()
   return { discoveryKey, keyPair: keyPairOf(seed), host, port, urls }
+}
+
+export function freeUdpPort(host = '127.0.0.1'): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const socket = createSocket('udp4').once('error', reject)
+    socket.bind(0, host, () => {
+      const { port } = socket.address()
+      socket.close(() => resolve(port))
+    })
+  })
 }
 
 const PROCESS = join(ROOT, 'test/support/discovery-process.ts')

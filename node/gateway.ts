@@ -131,7 +131,10 @@ class NodeGateway implements Gateway {
         })
         const bound = server.address() as AddressInfo
         const { hosts = [] } = this.#options
-        this.#access = createAccess({ ...this.#options, hosts: [...hosts, host] })
+        this.#access = createAccess({
+          ...this.#options,
+          hosts: isWildcard(host) ? hosts : [...hosts, host],
+        })
         this.#warnOfClearText(host)
         resolve({ host: bound.address, port: bound.port })
       })
@@ -295,6 +298,10 @@ class NodeGateway implements Gateway {
       advice: 'give --tls-cert and --tls-key, or put a proxy with TLS in front',
     })
   }
+}
+
+function isWildcard(host: string): boolean {
+  return host === '0.0.0.0' || host === '::'
 }
 
 function refuseUpgrade(socket: Duplex, refusal: Refusal): void {

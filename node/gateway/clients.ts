@@ -104,8 +104,9 @@ class Client {
   #ended = false
   #paused = false
   #answeredPing = true
-  /** What lay unread at the last ping; the same client is cut off when it has not shrunk by the next. */
+  /** What lay unread at the last ping, and whether a frame has left since: a client that takes nothing is cut off. */
   #unreadAtPing = 0
+  #tookFrame = false
 
   constructor(socket: WebSocket, role: ClientRole, parts: ClientParts) {
     this.#socket = socket
@@ -133,13 +134,14 @@ class Client {
 
   ping(): void {
     const unread = this.#socket.bufferedAmount
-    const stuck = unread > 0 && unread >= this.#unreadAtPing && this.#unreadAtPing > 0
+    const stuck = this.#unreadAtPing > 0 && unread >= this.#unreadAtPing && !this.#tookFrame
     // A client that still reads what is ahead of the ping cannot have answered it.
     if (stuck || (!this.#answeredPing && this.#unreadAtPing === 0)) {
       this.terminate()
       return
     }
     this.#unreadAtPing = unread
+    this.#tookFrame = false
     this.#answeredPing = false
     this.#socket.ping()
   }
@@ -300,7 +302,7 @@ class Client {
     const turn = this.#turn
     this.#turn = null
     if (turn === null || this.#ended) return
-    this.#socket.send(turn.finish(), { binary: true }, () => this.#resume())
+    this.#socket.send(turn.finish(), { binary: true }, () => this.#taken())
     const { queueBytesMax } = this.#parts.limits
     if (!this.#paused && this.#socket.bufferedAmount > queueBytesMax / 2) {
       this.#paused = true
@@ -308,7 +310,8 @@ class Client {
     }
   }
 
-  #resume(): void {
+  #taken(): void {
+    this.#tookFrame = true
     if (!this.#paused || this.#ended) return
     if (this.#socket.bufferedAmount > this.#parts.limits.queueBytesMax / 4) return
     this.#paused = false

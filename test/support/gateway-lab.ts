@@ -23,7 +23,10 @@ export interface Lab {
 
 const gateways: Gateway[] = []
 
-export async function openLab(options: Partial<GatewayOptions> = {}): Promise<Lab> {
+export async function openLab(
+  options: Partial<GatewayOptions> = {},
+  host = '127.0.0.1',
+): Promise<Lab> {
   const service = new LocalService()
   const logged: Lab['logged'] = []
   const gateway = createGateway({
@@ -35,7 +38,7 @@ export async function openLab(options: Partial<GatewayOptions> = {}): Promise<La
     ...options,
   })
   gateways.push(gateway)
-  const { port } = await gateway.listen({ host: '127.0.0.1', port: 0 })
+  const { port } = await gateway.listen({ host, port: 0 })
   return { service, gateway, port, logged }
 }
 
@@ -197,7 +200,7 @@ export class TestClient {
 
   answerTo(id: number): Promise<Answer> {
     return eventually(`the answer to ${id}`, () =>
-      this.answers.find((answer) => answer.requestId === id),
+      this.answers.find((answer) => answer.type !== 'leader' && answer.requestId === id),
     )
   }
 

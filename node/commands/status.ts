@@ -1,0 +1,63 @@
+/** `raft-p2p status`: one screen of what the asked node knows of its cluster. */
+import type { NodeStatus as Status } from '../../client/client.ts'
+import { EXIT, type Invocation, printable, printJson, printLine } from './command.ts'
+import { table } from './table.ts'
+import { withClient } from './with-client.ts'
+
+export async function run(invocation: Invocation): Promise<number> {
+  const status = await withClient(invocation, (client) => client.status(), {
+    followLeader: false,
+  })
+  if (invocation.json) printJson(invocation.io, status)
+  else for (const line of describeStatus(status)) printLine(invocation.io, line)
+  return EXIT.ok
+}
+
+export function describeStatus(status: Status): string[] {
+  const field = (name: string, value: string): string => `${name.padEnd(9)}${printable(value)}`
+  return [
+    field('cluster', status.clusterId ?? 'not founded yet'),
+    field('topic', status.topic),
+    field('node', `${status.name} (${status.role}), ${status.runtime}, raft-p2p ${status.version}`),
+    field('leader', leaderText(status)),
+    field('quorum', `${status.quorum.needed} needed, ${status.quorum.alive} alive`),
+    field('log', `${status.firstIndex}..${status.lastIndex}, ${progressText(status)}`),
+    ...foundingLines(status),
+    ...(status.members.length === 0 ? [] : ['', ...memberLines(status)]),
+    ...(status.alarms.length === 0 ? [] : ['', 'ALARMS']),
+    ...status.alarms.map(({ kind, detail, since }) => printable(`${kind}  ${since}  ${detail}`)),
+  ]
+}
+
+function leaderText({ leaderId, leaderUrl, members, term }: Status): string {
+  if (leaderId === null) return `none, term ${term}`
+  const name = members.find((member) => member.memberId === leaderId)?.name ?? `member ${leaderId}`
+  return `${name}${leaderUrl === null ? '' : ` at ${leaderUrl}`}, term ${term}`
+}
+
+function progressText({ commitIndex, appliedIndex, stateHash }: Status): string {
+  const hash =
+    stateHash === null ? '' : `, state ${stateHash.hash.slice(0, 16)} at ${stateHash.index}`
+  return `committed ${commitIndex}, applied ${appliedIndex}${hash}`
+}
+
+function foundingLines({ founding }: Status): string[] {
+  if (founding === null) return []
+  const { have, need, missing } = founding
+  const names = missing.length === 0 ? '' : `, missing: ${missing.map(printable).join(', ')}`
+  return ['', `waiting to found the cluster: ${have} of ${need} nodes are here${names}`]
+}
+
+export function memberLines({ members }: Status): string[] {
+  const rows = members.map((member) => [
+    String(member.memberId),
+    printable(member.name),
+    member.isLeader ? 'leader' : member.role,
+    member.link,
+    member.lag === null ? '-' : String(member.lag),
+    member.rttMs === null ? '-' : `${member.rttMs.toFixed(1)} ms`,
+    printable(member.url ?? '-'),
+    member.nodeId.slice(0, 12),
+  ])
+  return table(['ID', 'NAME', 'ROLE', 'LINK', 'LAG', 'RTT', 'URL', 'KEY'], rows)
+}

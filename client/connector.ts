@@ -63,6 +63,8 @@ export class Connector implements LinkOwner {
   #lastUrl: string | null = null
   #clusterId: string | null
   #leader: LeaderInfo | null = null
+  /** A leader that could not serve in this term: going back to it would be going in circles. */
+  #failedLeader: { readonly memberId: number | null; readonly term: number } | null = null
   #problem: LinkFailure | null = null
   #closed = false
 
@@ -111,6 +113,7 @@ export class Connector implements LinkOwner {
     if (link !== this.#current || this.#next !== null || this.#candidate !== null) return
     if (code !== 'closing' && link.refusals < REFUSALS_MAX) return
     link.refusals = 0
+    this.#failedLeader = { memberId: link.memberId, term: this.#leader?.term ?? 0 }
     const other = this.#options.addresses.round(link.url).find((url) => url !== link.url)
     if (other !== undefined) this.#approach(other)
   }
@@ -240,6 +243,8 @@ export class Connector implements LinkOwner {
     if (!this.#options.followLeader || leader === null || current === null) return
     if (this.#next !== null || this.#candidate !== null) return
     if (leader.leaderId === null || leader.leaderId === current.memberId) return
+    const failed = this.#failedLeader
+    if (failed?.memberId === leader.leaderId && failed.term === leader.term) return
     const url = this.#options.addresses.learn(leader.leaderUrl)
     if (url !== null && url !== current.url) this.#approach(url)
   }

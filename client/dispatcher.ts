@@ -223,7 +223,8 @@ export class Dispatcher implements ConnectorEvents {
   /** Time is up: says what is known of the call. */
   #expire(call: Call): void {
     const waitedFor = this.#connector.problem
-    const { refusal } = call
+    // A write that waits for a session was not refused itself.
+    const refusal = call.refusal ?? (call.session === null ? this.#openingRefusal(call) : null)
     if (call.maybeApplied) {
       const reason = waitedFor === null ? '' : ` (${waitedFor.message})`
       const message = `no answer in time: the write may have been applied, or may still be${reason}`
@@ -235,6 +236,10 @@ export class Dispatcher implements ConnectorEvents {
     } else {
       call.fail('timeout', 'no answer in time', { retriable: true })
     }
+  }
+
+  #openingRefusal(call: Call): ErrorBody | null {
+    return call.request.type === 'write' ? (this.#opening?.refusal ?? null) : null
   }
 
   #putBack(calls: readonly Call[]): void {

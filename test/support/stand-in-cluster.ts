@@ -103,6 +103,7 @@ export class StandInNode {
   /** The subprotocols of each upgrade that was tried. */
   readonly offered: string[] = []
   connections = 0
+  onStatus: () => void = () => {}
   readonly #cluster: StandInCluster
   readonly #sockets = new Set<WebSocket>()
   #wss: WebSocketServer
@@ -172,6 +173,10 @@ export class StandInNode {
     }
   }
 
+  sendJunk(junk: Uint8Array | string): void {
+    for (const socket of this.#sockets) socket.send(junk)
+  }
+
   async stop(): Promise<void> {
     this.cut()
     await new Promise((resolve) => this.#wss.close(resolve))
@@ -238,6 +243,7 @@ export class StandInNode {
         }
       }
       case 'status':
+        this.onStatus()
         return { type: 'json', requestId, json: json(this.#status()) }
       case 'admin': {
         const name = new TextDecoder().decode(request.name)

@@ -31,15 +31,16 @@ const TOPIC: readonly FlagSpec[] = [
   { flag: 'topic', takes: 'T', help: 'the topic of the cluster (RAFT_P2P_TOPIC)' },
   { flag: 'topic-file', takes: 'FILE', help: 'read the topic from this file' },
 ]
+const DATA: FlagSpec = { flag: 'data', takes: 'DIR', help: 'the data directory of the node' }
 const CLIENT: readonly FlagSpec[] = [
   { flag: 'connect', takes: 'URL,...', help: 'addresses of nodes (RAFT_P2P_CONNECT)' },
   ...TOPIC,
+  DATA,
   { flag: 'token', takes: 'TOKEN', help: 'the client token (RAFT_P2P_TOKEN)' },
   { flag: 'timeout', takes: 'D', help: 'how long to try (10s)' },
   ...COMMON,
 ]
 const STALE: FlagSpec = { flag: 'stale', takes: null, help: 'a local read, possibly old' }
-const DATA: FlagSpec = { flag: 'data', takes: 'DIR', help: 'the data directory of the node' }
 
 const COMMANDS: readonly CommandSpec[] = [
   {
@@ -121,7 +122,7 @@ const COMMANDS: readonly CommandSpec[] = [
   {
     usage: 'invite',
     help: 'print the topic with its cluster id: who joins with it never founds another cluster',
-    flags: [DATA, ...CLIENT],
+    flags: CLIENT,
     load: () => import('./commands/invite.ts'),
   },
   {

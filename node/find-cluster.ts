@@ -3,9 +3,12 @@
  * with which token. It only looks: it must never announce, take a lock or write into a data directory.
  */
 
+import { connect as connectSocket } from 'node:net'
+import { join } from 'node:path'
 import { CommandError } from './commands/command.ts'
 import { parseNodeUrl, UsageError } from './config.ts'
-import { dataRoot, listSlots, readTopic, type Slot } from './storage/directory.ts'
+import { dataRoot, listSlots, readEndpoint, readTopic, type Slot } from './storage/directory.ts'
+import { isLocked } from './storage/lock.ts'
 import { nodeDisk } from './storage/node-disk.ts'
 import type { DerivedTopic } from './topic.ts'
 import { deriveTopic, parseTopic, TOKEN_EPOCH_FIRST } from './topic.ts'
@@ -16,6 +19,8 @@ export interface Wanted {
   readonly connect: string | null
   readonly topic: string | null
   readonly topicFile: string | null
+  /** The data directory of a node on this machine. */
+  readonly data: string | null
   readonly token: string | null
   readonly env: Readonly<Record<string, string | undefined>>
 }
@@ -26,24 +31,25 @@ export interface Target {
   readonly token: string | null
 }
 
+/** A listener on this machine answers at once. */
+const ANSWER_MS_MAX = 300
+
 type Env = Readonly<Record<string, string | undefined>>
 
 /** Throws UsageError, TopicError, or CommandError `unreachable`. */
 export async function findCluster(wanted: Wanted): Promise<Target> {
-  const { connect, topic } = chosen(wanted)
   const token = wanted.token ?? (wanted.env.RAFT_P2P_TOKEN || null)
+  if (wanted.data !== null) return nodeOf(wanted.data, token)
+  const { connect, topic } = chosen(wanted)
   if (connect !== null) {
     const urls = connectUrls(connect)
     return { urls, token: token ?? (await tokenFor(urls, topic, wanted.env)) }
   }
-  if (topic === null) {
-    const nodes = await onlyLocalTopic(wanted.env)
-    return { urls: urlsOf(nodes), token: token ?? (await localToken(nodes, wanted.env)) }
-  }
+  if (topic === null) return onlyLocalCluster(wanted.env, token)
   const derived = await derive(topic, wanted.env)
-  const nodes = listening(await localNodes(wanted.env, derived))
+  const nodes = await localUrls(wanted.env, hex(derived.discoveryKey))
   const admin = token ?? derived.tokens('admin', TOKEN_EPOCH_FIRST)
-  if (nodes.length > 0) return { urls: urlsOf(nodes), token: admin }
+  if (nodes.length > 0) return { urls: nodes, token: admin }
   const { discoverUrls } = await import('./discover-cluster.ts')
   const urls = await discoverUrls(derived, wanted.env)
   if (urls.length > 0) return { urls, token: admin }
@@ -103,7 +109,7 @@ export async function derive(topic: string, env: Env): Promise<DerivedTopic> {
 
 /** The slots of one topic, or of all. */
 export async function localNodes(env: Env, topic?: DerivedTopic): Promise<Slot[]> {
-  const key = topic === undefined ? undefined : Buffer.from(topic.discoveryKey).toString('hex')
+  const key = topic === undefined ? undefined : hex(topic.discoveryKey)
   return listSlots(nodeDisk, dataRoot(env), key)
 }
 
@@ -115,21 +121,72 @@ function urlsOf(nodes: readonly Slot[]): string[] {
   return nodes.flatMap((node) => (node.endpoint === null ? [] : [node.endpoint.url]))
 }
 
-/** The live nodes of the one topic that has any here. */
-export async function onlyLocalTopic(env: Env): Promise<Slot[]> {
-  const nodes = listening(await localNodes(env))
-  const topics = new Set(nodes.map((node) => node.discovery))
-  if (topics.size === 1) return nodes
-  if (topics.size > 1) {
-    throw new UsageError(
-      `nodes of ${topics.size} topics run on this machine: say which with --topic T or --connect URL`,
+/** The node that holds this data directory. */
+async function nodeOf(data: string, token: string | null): Promise<Target> {
+  const endpoint = (await isLocked(nodeDisk, data)) ? readEndpoint(nodeDisk, data) : null
+  if (endpoint === null) {
+    throw new CommandError('unreachable', `no node runs with the data directory ${data}`)
+  }
+  return { urls: [endpoint.url], token: token ?? endpoint.adminToken ?? null }
+}
+
+/** The one topic that has live nodes here. */
+async function onlyLocalCluster(env: Env, token: string | null): Promise<Target> {
+  const folder = join(dataRoot(env), 'raft-p2p')
+  const urls = new Map<string, string[]>()
+  for (const discovery of nodeDisk.list(folder)) {
+    if (!/^[0-9a-f]{16}$/.test(discovery)) continue
+    const found = await localUrls(env, discovery)
+    if (found.length > 0) urls.set(discovery, found)
+  }
+  const [only] = urls
+  if (only === undefined) {
+    throw new CommandError(
+      'unreachable',
+      'no node runs on this machine',
+      'Start one with: raft-p2p join <topic>, or name a cluster with --connect URL or --topic T',
     )
   }
-  throw new CommandError(
-    'unreachable',
-    'no node runs on this machine',
-    'Start one with: raft-p2p join <topic>, or name a cluster with --connect URL or --topic T',
-  )
+  if (urls.size > 1) {
+    throw new UsageError(
+      `nodes of ${urls.size} topics run on this machine: say which with --topic T or --connect URL`,
+    )
+  }
+  const [discovery, found] = only
+  const nodes = listening(await listSlots(nodeDisk, dataRoot(env), discovery))
+  return { urls: found, token: token ?? (await localToken(nodes, env)) }
+}
+
+/** Those in slots, and those with a directory of their own that told the others of this machine where they are. */
+async function localUrls(env: Env, discovery: string): Promise<string[]> {
+  const slots = listening(await listSlots(nodeDisk, dataRoot(env), discovery))
+  if (slots.length > 0) return urlsOf(slots)
+  const { parseLiveRecord } = await import('../discovery/local.ts')
+  const folder = join(dataRoot(env), 'raft-p2p', discovery.slice(0, 16), 'live')
+  const urls: string[] = []
+  for (const name of nodeDisk.list(folder).filter((each) => each.endsWith('.json'))) {
+    const text = new TextDecoder().decode(nodeDisk.read(join(folder, name)) ?? undefined)
+    // A killed node leaves its record behind: only a listener counts.
+    for (const url of parseLiveRecord(text)?.urls ?? []) {
+      if (await answers(url)) urls.push(url)
+    }
+  }
+  return [...new Set(urls)]
+}
+
+function answers(url: string): Promise<boolean> {
+  const { hostname, port } = new URL(url)
+  const host = hostname.replace(/^\[|\]$/g, '')
+  return new Promise((resolve) => {
+    const socket = connectSocket({ host, port: Number(port), timeout: ANSWER_MS_MAX })
+    const done = (isThere: boolean): void => {
+      socket.destroy()
+      resolve(isThere)
+    }
+    socket.once('connect', () => done(true))
+    socket.once('timeout', () => done(false))
+    socket.once('error', () => done(false))
+  })
 }
 
 /** The strongest token the user's own files give; null: go without, which loopback allows. */
@@ -153,4 +210,8 @@ async function tokenFor(
     urlsOf([node]).some((url) => urls.every((wanted) => wanted === parseNodeUrl(url))),
   )
   return localToken(own, env)
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex')
 }

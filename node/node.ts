@@ -4,7 +4,6 @@
  */
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { keyPair as makeKeyPair } from 'hypercore-crypto'
 import { reachableUrls } from '../discovery/addresses.ts'
 import { type CombinedDiscovery, discover } from '../discovery/all.ts'
 import {
@@ -16,6 +15,7 @@ import {
   seedSettings,
 } from './config.ts'
 import { createGateway, type Gateway } from './gateway.ts'
+import { newKeyPair } from './key-pair.ts'
 import { createLog, type Log } from './log.ts'
 import { KvMachine } from './machine/kv.ts'
 import type { StateMachine } from './machine/machine.ts'
@@ -36,6 +36,7 @@ import { createWal, openWal } from './storage/wal.ts'
 import { type DerivedTopic, deriveTopic, parseTopic, TOKEN_EPOCH_FIRST } from './topic.ts'
 import { openStretchCache } from './topic-cache.ts'
 import { createTransport } from './transport/web-socket-transport.ts'
+import { VERSION } from './version.ts'
 
 export type { StateMachine } from './machine/machine.ts'
 export type { Status } from './service.ts'
@@ -157,7 +158,7 @@ class NodeParts implements RunningNode {
     })
     this.#claimTopic()
     this.#identity = openIdentity(nodeDisk, directory.path, {
-      makeKeyPair,
+      makeKeyPair: newKeyPair,
       ...(options.name === null ? {} : { name: options.name }),
     })
     this.#checkInvite()
@@ -467,21 +468,6 @@ class NodeParts implements RunningNode {
     }, 1000)
     this.#timers = [timer, pace]
   }
-}
-
-const VERSION = readVersion()
-
-/** package.json lies beside node/ in a checkout and beside dist/ in the package. */
-function readVersion(): string {
-  for (const place of ['../package.json', '../../package.json']) {
-    try {
-      const { name, version } = JSON.parse(
-        readFileSync(new URL(place, import.meta.url), 'utf8'),
-      ) as { name?: string; version?: string }
-      if (name === 'raft-p2p' && version !== undefined) return version
-    } catch {}
-  }
-  return '0.0.0'
 }
 
 function runtimeName(): string {

@@ -1,9 +1,9 @@
-/** What the replica wants from its driver, once a turn. Types only. */
+/** What the replica wants from its driver, once a turn. Pure. */
 
-import type { SaveBatch } from './raft/ready.ts'
-import type { PeerId } from './raft/types.ts'
-import type { ServiceAnswer } from './service.ts'
-import type { PeerFrame } from './transport/transport.ts'
+import type { PeerFrame } from './peer-frame.ts'
+import type { RaftEvent, SaveBatch } from './raft/ready.ts'
+import type { Member, PeerId } from './raft/types.ts'
+import type { ServiceAnswer } from './request.ts'
 
 export interface ReplicaEffects {
   /** By peer, in order. All of one peer's frames leave in one write. */
@@ -22,13 +22,16 @@ export interface ReplicaEvent {
   readonly fields: Readonly<Record<string, unknown>>
 }
 
-/** What the leader tells its followers of the members, for `status` and readiness. */
-export interface LeaderView {
-  readonly commitIndex: number
-  readonly lastIndex: number
-  readonly members: readonly {
-    readonly memberId: number
-    readonly matchIndex: number
-    readonly alive: boolean
-  }[]
+/** The core names replicas; people know members. */
+export function replicaEventOf(
+  event: RaftEvent,
+  memberOf: (peer: PeerId) => Member | null,
+): ReplicaEvent {
+  const { type, ...rest } = event
+  const fields: Record<string, unknown> = { ...rest }
+  if ('candidate' in event) {
+    fields.candidate = memberOf(event.candidate)?.memberId ?? event.candidate.slice(0, 8)
+  }
+  if (event.type !== 'resigned') return { event: type, level: 'info', fields }
+  return { event: 'leader.resigned', level: 'warn', fields }
 }

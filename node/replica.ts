@@ -3,13 +3,12 @@
  * effects out. It must never know who drives it, what time it is, or how frames travel.
  */
 import { MalformedError } from '../client/bytes.ts'
-import { decodeCommand } from '../client/protocol.ts'
-import { MultisetHash } from './machine/hash.ts'
-import type { StateMachine } from './machine/machine.ts'
+import { AppliedState, type AppliedStateOptions } from './applied-state.ts'
+import { isLeaderView, type LeaderView, viewOf } from './leader-view.ts'
+import type { PeerFrame } from './peer-frame.ts'
 import { decodeAsciiJson, encodeAsciiJson } from './raft/ascii-json.ts'
 import type { RaftOptions } from './raft/options.ts'
 import { Raft } from './raft/raft.ts'
-import type { RaftEvent } from './raft/ready.ts'
 import {
   type ConfigurationRecord,
   type Entry,
@@ -20,21 +19,16 @@ import {
   type Role,
   type Term,
 } from './raft/types.ts'
-import type { LeaderView, ReplicaEffects, ReplicaEvent } from './replica-effects.ts'
-import { errorBody, type Pending, RequestTable } from './request-table.ts'
-import type { HashAt, ServiceAnswer, ServiceRequest } from './service.ts'
-import { Sessions } from './sessions.ts'
-import type { PeerFrame } from './transport/transport.ts'
+import { type ReplicaEffects, type ReplicaEvent, replicaEventOf } from './replica-effects.ts'
+import type { HashAt, ServiceAnswer, ServiceRequest } from './request.ts'
+import { errorBody, isCommand, type Pending, RequestTable } from './request-table.ts'
 
-export interface ReplicaOptions {
+export interface ReplicaOptions extends AppliedStateOptions {
   readonly raft: RaftOptions
-  readonly machine: StateMachine
   readonly tickMs: number
   readonly pendingRequestsMax: number
   readonly pendingRequestBytesMax: number
   readonly leaderViewTicks: number
-  readonly hashEveryEntries: number
-  readonly hashesKept: number
 }
 
 /** Who asked for what stands at a log index, or for a read: a client of this node, or a peer. */
@@ -55,8 +49,7 @@ const RETRY_TICKS = 2
 export class Replica {
   readonly #options: ReplicaOptions
   readonly #raft: Raft
-  readonly #machine: StateMachine
-  readonly #sessions = new Sessions()
+  readonly #applied: AppliedState
   readonly #requests = new RequestTable()
   /** What was proposed here, by index; answered when the entry at that index *and term* is applied. */
   readonly #proposed = new Map<Index, { readonly term: Term; readonly asker: Asker }>()
@@ -73,7 +66,6 @@ export class Replica {
     null
   /** This node has applied everything that the present leader had committed when it last said so. */
   #caughtUp = false
-  #hashes: HashAt[] = []
   #frames = new Map<PeerId, PeerFrame[]>()
   #answers: { requestId: number; answer: ServiceAnswer }[] = []
   #events: ReplicaEvent[] = []
@@ -81,7 +73,7 @@ export class Replica {
   constructor(options: ReplicaOptions) {
     this.#options = options
     this.#raft = new Raft(options.raft)
-    this.#machine = options.machine
+    this.#applied = new AppliedState(options)
     const { role, leader, term } = this.#raft
     this.#seen = { role, leader, term, configurationIndex: 0 }
   }
@@ -90,14 +82,6 @@ export class Replica {
 
   get raft(): Raft {
     return this.#raft
-  }
-
-  get machine(): StateMachine {
-    return this.#machine
-  }
-
-  get pendingCount(): number {
-    return this.#requests.count
   }
 
   /** The newest committed configuration; a node adopts its member id from here only (HAZARDS). */
@@ -124,16 +108,16 @@ export class Replica {
 
   /** The hash of the whole applied state: the machine's and the sessions'. */
   get stateHash(): HashAt {
-    return { index: this.#raft.log.appliedIndex, hash: this.#hash() }
+    return { index: this.#raft.log.appliedIndex, hash: this.#applied.hash() }
   }
 
   get stateHashes(): readonly HashAt[] {
-    return this.#hashes
+    return this.#applied.hashes
   }
 
   /** The leader's view of the members: this node's own as leader, the last one heard as follower. */
   get view(): LeaderView | null {
-    if (this.#raft.role === 'leader') return this.#ownView()
+    if (this.#raft.role === 'leader') return viewOf(this.#raft, this.#options.raft.electionTicks)
     const heard = this.#leaderView
     return heard !== null && heard.from === this.#raft.leader ? heard.view : null
   }
@@ -233,7 +217,8 @@ export class Replica {
     this.#noteLeadership()
     this.#serveReads()
     this.#shareView()
-    for (const event of ready.events) this.#events.push(this.#logEvent(event))
+    for (const event of ready.events)
+      this.#events.push(replicaEventOf(event, (peer) => this.memberOf(peer)))
     const { log } = this.#raft
     const effects = {
       frames: this.#frames,
@@ -380,12 +365,7 @@ export class Replica {
   // --- applying -------------------------------------------------------------------------------------------------
 
   #apply(entry: Entry): void {
-    const outcome = entry.kind === 'command' ? this.#applyCommand(entry) : NOTHING
-    const { hashEveryEntries, hashesKept } = this.#options
-    if (entry.index % hashEveryEntries === 0) {
-      this.#hashes = [...this.#hashes, { index: entry.index, hash: this.#hash() }]
-      if (this.#hashes.length > hashesKept) this.#hashes.shift()
-    }
+    const outcome = this.#applied.apply(entry)
     const proposed = this.#proposed.get(entry.index)
     if (proposed === undefined) return
     this.#proposed.delete(entry.index)
@@ -396,24 +376,6 @@ export class Replica {
     for (const requestId of asker.requestIds) {
       this.#finish(requestId, { ok: true, index: entry.index, body: outcome })
     }
-  }
-
-  #applyCommand(entry: Entry): Uint8Array {
-    const command = decodeCommand(entry.payload)
-    return this.#sessions.apply(command, entry.index, (operation) =>
-      this.#machine.apply(operation, { index: entry.index }),
-    )
-  }
-
-  #hash(): string {
-    const sum = new MultisetHash()
-    for (const hex of [this.#machine.hash(), this.#sessions.hash()]) {
-      sum.add({
-        a: Number.parseInt(hex.slice(0, 8), 16),
-        b: Number.parseInt(hex.slice(8), 16),
-      })
-    }
-    return sum.hex()
   }
 
   // --- reads ----------------------------------------------------------------------------------------------------
@@ -447,7 +409,7 @@ export class Replica {
 
   #answerQuery(requestId: number, query: Uint8Array): void {
     try {
-      const body = this.#machine.query(query)
+      const body = this.#applied.query(query)
       this.#finish(requestId, { ok: true, index: this.#raft.log.appliedIndex, body })
     } catch (error) {
       if (!(error instanceof MalformedError)) throw error
@@ -486,24 +448,10 @@ export class Replica {
     this.#proposed.clear()
   }
 
-  #ownView(): LeaderView {
-    const { log, tracker } = this.#raft
-    const members = tracker.configuration.members.map((member) => {
-      const peer = peerIdOf(member)
-      if (peer === this.#raft.self) {
-        return { memberId: member.memberId, matchIndex: log.stableIndex, alive: true }
-      }
-      const progress = tracker.progress.get(peer)
-      const alive = (progress?.silentTicks ?? Infinity) < this.#options.raft.electionTicks
-      return { memberId: member.memberId, matchIndex: progress?.matchIndex ?? 0, alive }
-    })
-    return { commitIndex: log.commitIndex, lastIndex: log.lastIndex, members }
-  }
-
   #shareView(): void {
     if (this.#raft.role !== 'leader' || this.#tick < this.#nextViewTick) return
     this.#nextViewTick = this.#tick + this.#options.leaderViewTicks
-    const body = encodeAsciiJson(this.#ownView())
+    const body = encodeAsciiJson(viewOf(this.#raft, this.#options.raft.electionTicks))
     const { term } = this.#raft
     for (const peer of this.#raft.tracker.peers) {
       this.#send(peer, { type: 'leaderView', term, body })
@@ -542,8 +490,7 @@ export class Replica {
     this.#finish(requestId, { ok: false, error })
   }
 
-  #timeOut(pending: Pending): void {
-    const { requestId, dispatched } = pending
+  #timeOut({ requestId, dispatched }: Pending): void {
     if (dispatched) this.#fail(requestId, 'timeout', 'no answer from a quorum in time', true)
     else this.#fail(requestId, 'no-leader', 'no node leads the cluster')
   }
@@ -551,41 +498,4 @@ export class Replica {
   #event(event: string, level: ReplicaEvent['level'], fields: ReplicaEvent['fields']): void {
     this.#events.push({ event, level, fields })
   }
-
-  #logEvent(event: RaftEvent): ReplicaEvent {
-    const { type, ...rest } = event
-    const fields: Record<string, unknown> = { ...rest }
-    if ('candidate' in event) {
-      fields.candidate = this.memberOf(event.candidate)?.memberId ?? event.candidate.slice(0, 8)
-    }
-    if (event.type !== 'resigned') return { event: type, level: 'info', fields }
-    return { event: 'leader.resigned', level: 'warn', fields }
-  }
-}
-
-function isCommand(bytes: Uint8Array): boolean {
-  try {
-    decodeCommand(bytes)
-    return true
-  } catch (error) {
-    if (error instanceof MalformedError) return false
-    throw error
-  }
-}
-
-function isLeaderView(value: unknown): value is LeaderView {
-  const view = value as LeaderView | null
-  return (
-    typeof view === 'object' &&
-    view !== null &&
-    Number.isSafeInteger(view.commitIndex) &&
-    Number.isSafeInteger(view.lastIndex) &&
-    Array.isArray(view.members) &&
-    view.members.every(
-      (member) =>
-        Number.isSafeInteger(member?.memberId) &&
-        Number.isSafeInteger(member.matchIndex) &&
-        typeof member.alive === 'boolean',
-    )
-  )
 }

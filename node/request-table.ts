@@ -3,8 +3,9 @@
  * ticks. A request may be sent more than once (to a new leader, after a lost link): a write is safe to repeat because its session
  * knows it, a read because it changes nothing.
  */
-import type { ErrorBody, ErrorCode } from '../client/protocol.ts'
-import type { ServiceRequest } from './service.ts'
+import { MalformedError } from '../client/bytes.ts'
+import { decodeCommand, type ErrorBody, type ErrorCode } from '../client/protocol.ts'
+import type { ServiceRequest } from './request.ts'
 
 export interface Pending {
   readonly requestId: number
@@ -95,4 +96,15 @@ const RETRIABLE: ReadonlySet<ErrorCode> = new Set([
 
 export function errorBody(code: ErrorCode, message: string, maybeApplied = false): ErrorBody {
   return { code, message, retriable: RETRIABLE.has(code), maybeApplied }
+}
+
+/** What is no command never enters the log, where every member would have to make the same nothing of it. */
+export function isCommand(bytes: Uint8Array): boolean {
+  try {
+    decodeCommand(bytes)
+    return true
+  } catch (error) {
+    if (error instanceof MalformedError) return false
+    throw error
+  }
 }

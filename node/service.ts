@@ -2,23 +2,10 @@
  * What the gateway (and an embedding program) asks of a running node. Types only: the runtime implements it, the
  * gateway's tests stand in for it.
  */
-import type { Consistency, ErrorBody } from '../client/protocol.ts'
 import type { Index, MemberId, Role, Term } from './raft/types.ts'
+import type { HashAt, ServiceAnswer, ServiceRequest } from './request.ts'
 
-export type ServiceRequest =
-  /** An encoded Command (client/protocol.ts). The bytes are kept: hand over a copy that nobody changes. */
-  | { readonly type: 'command'; readonly command: Uint8Array; readonly timeoutMs: number }
-  | {
-      readonly type: 'query'
-      readonly query: Uint8Array
-      readonly consistency: Consistency
-      readonly timeoutMs: number
-    }
-
-export type ServiceAnswer =
-  /** `body`: an encoded Outcome for a command, the machine's answer for a query. `index`: the log index it reflects. */
-  | { readonly ok: true; readonly index: Index; readonly body: Uint8Array }
-  | { readonly ok: false; readonly error: ErrorBody }
+export type { HashAt, ServiceAnswer, ServiceRequest } from './request.ts'
 
 export interface LeaderInfo {
   readonly leaderId: MemberId | null
@@ -62,11 +49,6 @@ export interface Alarm {
   readonly detail: string
   /** ISO 8601, UTC. */
   readonly since: string
-}
-
-export interface HashAt {
-  readonly index: Index
-  readonly hash: string
 }
 
 /** The object of `GET /v1/status`; CONTRACT fixes every field. */

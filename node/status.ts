@@ -1,8 +1,9 @@
 /** Builds the object of `GET /v1/status` (CONTRACT) from the parts that know. Reads only. */
+
+import type { LeaderView } from './leader-view.ts'
 import type { PeerBook } from './peer-book.ts'
 import { type Member, peerIdOf } from './raft/types.ts'
 import type { Replica } from './replica.ts'
-import type { LeaderView } from './replica-effects.ts'
 import type { Alarm, LeaderInfo, MemberStatus, Status } from './service.ts'
 
 export interface StatusParts {

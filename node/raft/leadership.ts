@@ -69,10 +69,6 @@ export class Leadership {
     return this.#log.commitIndex >= this.#noopIndex
   }
 
-  get transferTarget(): PeerId | null {
-    return this.#transfer?.target ?? null
-  }
-
   /** Returns why this leadership must end, or null. */
   tick(): ResignReason | null {
     if (this.#transfer !== null && ++this.#transfer.elapsed >= this.#options.electionTicks) {

@@ -2,7 +2,7 @@
  * The messages one consensus core sends another. Times never travel; every message carries the sender's
  * term. No message names its sender: the receiver computes that from the link it came on.
  */
-import type { Entry, Index, PeerId, Term } from './types.ts'
+import type { Entry, EntryId, Index, PeerId, Term } from './types.ts'
 
 export type RaftMessage =
   | PreVote
@@ -110,4 +110,15 @@ export interface Resigned {
 export interface Outgoing {
   readonly to: PeerId
   readonly message: RaftMessage
+}
+
+export function appendRejected(term: Term, rejectedIndex: Index, hint: EntryId): AppendRejected {
+  return {
+    type: 'appendResponse',
+    term,
+    accepted: false,
+    rejectedIndex,
+    hintIndex: hint.index,
+    hintTerm: hint.term,
+  }
 }

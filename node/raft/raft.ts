@@ -9,24 +9,26 @@ import { invariant, unreachable } from './assert.ts'
 import { Durability } from './durability.ts'
 import { Leadership, type ProposeResult } from './leadership.ts'
 import { RaftLog } from './log.ts'
-import type {
-  Append,
-  AppendResponse,
-  Heartbeat,
-  HeartbeatResponse,
-  Outgoing,
-  PreVote,
-  PreVoteResponse,
-  RaftMessage,
-  RequestVote,
-  TimeoutNow,
-  VoteResponse,
+import {
+  type Append,
+  type AppendResponse,
+  appendRejected,
+  type Heartbeat,
+  type HeartbeatResponse,
+  type Outgoing,
+  type PreVote,
+  type PreVoteResponse,
+  type RaftMessage,
+  type RequestVote,
+  type TimeoutNow,
+  type VoteResponse,
 } from './messages.ts'
 import type { RaftOptions } from './options.ts'
 import type { ReadReady } from './read-rounds.ts'
 import type { RaftEvent, Ready, ResignReason, VoteRefusal } from './ready.ts'
 import { Tracker } from './tracker.ts'
 import type { Entry, EntryKind, Index, PeerId, Role, Term } from './types.ts'
+import { preVoteRefusal, type Voter, voteRefusal } from './voting.ts'
 
 const NO_READS: readonly ReadReady[] = []
 
@@ -113,10 +115,6 @@ export class Raft {
   /** Ticks since the leader was last heard, 0 on a leader. */
   get ticksSinceLeader(): number {
     return this.#role === 'leader' ? 0 : this.#electionElapsed
-  }
-
-  get transferTarget(): PeerId | null {
-    return this.#leadership?.transferTarget ?? null
   }
 
   // --- inputs -------------------------------------------------------------------------------------------------
@@ -312,7 +310,7 @@ export class Raft {
   }
 
   #onPreVote(from: PeerId, message: PreVote): void {
-    const refusal = this.#preVoteRefusal(message)
+    const refusal = preVoteRefusal(this.#voter, message)
     if (refusal !== null) this.#noteRefusal(from, message.term + 1, refusal)
     // Nothing durable is promised, so the answer need not wait for a save, unless its term is not on disk yet.
     this.#promise(
@@ -327,13 +325,6 @@ export class Raft {
     )
   }
 
-  #preVoteRefusal(message: PreVote): VoteRefusal | null {
-    if (message.term < this.term) return 'lower-term'
-    if (this.#leaderAlive) return 'leader-alive'
-    if (!this.#log.isUpToDate(message.lastTerm, message.lastIndex)) return 'log-behind'
-    return this.saveStuck || this.diskFull ? 'save-stuck' : null
-  }
-
   #onRequestVote(from: PeerId, message: RequestVote): void {
     if (message.term > this.term) {
       // Ignored, not refused: an answer with this node's term would tell the candidate nothing it may use.
@@ -342,7 +333,7 @@ export class Raft {
       }
       this.#becomeFollower(message.term, null)
     }
-    const refusal = this.#voteRefusal(from, message)
+    const refusal = voteRefusal(this.#voter, from, message)
     if (refusal === null) {
       if (this.vote === null) this.#disk.change(this.term, from)
       this.#electionElapsed = 0
@@ -354,12 +345,15 @@ export class Raft {
     this.#promise(from, { type: 'voteResponse', term: this.term, granted }, 0)
   }
 
-  #voteRefusal(from: PeerId, message: RequestVote): VoteRefusal | null {
-    if (message.term < this.term) return 'lower-term'
-    if (this.vote !== null && this.vote !== from) return 'already-voted'
-    if (this.vote === null && this.#leader !== null) return 'leader-alive'
-    if (!this.#log.isUpToDate(message.lastTerm, message.lastIndex)) return 'log-behind'
-    return this.saveStuck || this.diskFull ? 'save-stuck' : null
+  get #voter(): Voter {
+    return {
+      term: this.term,
+      vote: this.vote,
+      leaderKnown: this.#leader !== null,
+      leaderAlive: this.#leaderAlive,
+      log: this.#log,
+      canSave: !this.saveStuck && !this.diskFull,
+    }
   }
 
   #noteRefusal(candidate: PeerId, term: Term, reason: VoteRefusal): void {
@@ -425,18 +419,7 @@ export class Raft {
 
   /** A leader of an old term hears the present one and steps down, wherever it was cut off (HAZARDS). */
   #refuseOldLeader(from: PeerId): void {
-    this.#promise(
-      from,
-      {
-        type: 'appendResponse',
-        term: this.term,
-        accepted: false,
-        rejectedIndex: 0,
-        hintIndex: 0,
-        hintTerm: 0,
-      },
-      0,
-    )
+    this.#promise(from, appendRejected(this.term, 0, { index: 0, term: 0 }), 0)
   }
 
   #onAppend(from: PeerId, message: Append): void {
@@ -451,19 +434,9 @@ export class Raft {
       return this.#merge(from, { ...message, entries: known, prevIndex })
     }
     if (!this.#log.matches({ index: message.prevIndex, term: message.prevTerm })) {
-      const hintIndex = this.#log.lastIndexNotAfter(message.prevIndex, message.prevTerm)
-      return this.#promise(
-        from,
-        {
-          type: 'appendResponse',
-          term,
-          accepted: false,
-          rejectedIndex: message.prevIndex,
-          hintIndex,
-          hintTerm: this.#log.termAt(hintIndex) ?? 0,
-        },
-        0,
-      )
+      const index = this.#log.lastIndexNotAfter(message.prevIndex, message.prevTerm)
+      const hint = { index, term: this.#log.termAt(index) ?? 0 }
+      return this.#promise(from, appendRejected(term, message.prevIndex, hint), 0)
     }
     this.#merge(from, message)
   }

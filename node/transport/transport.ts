@@ -3,8 +3,10 @@
  * peer. It exists only after Noise, the key comparison, the topic proof and the exchange of hellos: nobody above
  * this line ever sees an unproven peer. The WebSocket and the memory implementation pass one contract suite.
  */
-import type { RaftMessage } from '../raft/messages.ts'
-import type { Index, PeerIdentity, Term } from '../raft/types.ts'
+import type { PeerFrame } from '../peer-frame.ts'
+import type { PeerIdentity } from '../raft/types.ts'
+
+export type { PeerFrame } from '../peer-frame.ts'
 
 /** What each side says about itself right after the topic proof. */
 export interface Hello extends PeerIdentity {
@@ -27,32 +29,6 @@ export interface Link {
   /** Smoothed round trip of the application-level echo in ms, null before the first. */
   readonly rttMs: number | null
 }
-
-/**
- * Everything one node says to another. `raft` frames and the ones about requests are only accepted between
- * nodes of one clusterId; `founding` frames travel between any two nodes of a topic.
- */
-export type PeerFrame =
-  | { readonly type: 'raft'; readonly message: RaftMessage }
-  /** JSON text of a founding message (founding.ts): records and soft fields. */
-  | { readonly type: 'founding'; readonly body: Uint8Array }
-  /** A request forwarded to the leader; never forwarded again. `command`: a client write. `readIndex`: empty body. */
-  | {
-      readonly type: 'forward'
-      readonly requestId: number
-      readonly operation: 'command' | 'readIndex'
-      readonly body: Uint8Array
-    }
-  /** The answer: for a command the encoded outcome (and its index), for readIndex the index. */
-  | {
-      readonly type: 'forwardReply'
-      readonly requestId: number
-      readonly outcome: 'done' | 'not-leader' | 'overloaded' | 'disk-full' | 'closing'
-      readonly index: Index
-      readonly body: Uint8Array
-    }
-  /** The leader's view of the members, sent with heartbeats at a low rate; JSON, shown by `status`. */
-  | { readonly type: 'leaderView'; readonly term: Term; readonly body: Uint8Array }
 
 export type LinkDownReason =
   | 'closed-by-peer'

@@ -1,0 +1,32 @@
+/**
+ * The frames that travel between nodes, above links and below consensus. Types only, so that the pure replica can speak of them
+ * without knowing what a link is.
+ */
+import type { RaftMessage } from './raft/messages.ts'
+import type { Index, Term } from './raft/types.ts'
+
+/**
+ * Everything one node says to another. `raft` frames and the ones about requests are only accepted between
+ * nodes of one clusterId; `founding` frames travel between any two nodes of a topic.
+ */
+export type PeerFrame =
+  | { readonly type: 'raft'; readonly message: RaftMessage }
+  /** JSON text of a founding message (founding.ts): records and soft fields. */
+  | { readonly type: 'founding'; readonly body: Uint8Array }
+  /** A request forwarded to the leader; never forwarded again. `command`: a client write. `readIndex`: empty body. */
+  | {
+      readonly type: 'forward'
+      readonly requestId: number
+      readonly operation: 'command' | 'readIndex'
+      readonly body: Uint8Array
+    }
+  /** The answer: for a command the encoded outcome (and its index), for readIndex the index. */
+  | {
+      readonly type: 'forwardReply'
+      readonly requestId: number
+      readonly outcome: 'done' | 'not-leader' | 'overloaded' | 'disk-full' | 'closing'
+      readonly index: Index
+      readonly body: Uint8Array
+    }
+  /** The leader's view of the members, sent with heartbeats at a low rate; JSON, shown by `status`. */
+  | { readonly type: 'leaderView'; readonly term: Term; readonly body: Uint8Array }

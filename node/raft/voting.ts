@@ -1,0 +1,37 @@
+/** When a node grants its vote (paper 5.2 and 5.4.1, thesis 4.2.3 and 9.6). Pure rules over what the node knows of itself. */
+import type { RaftLog } from './log.ts'
+import type { PreVote, RequestVote } from './messages.ts'
+import type { VoteRefusal } from './ready.ts'
+import type { PeerId, Term } from './types.ts'
+
+export interface Voter {
+  readonly term: Term
+  readonly vote: PeerId | null
+  readonly leaderKnown: boolean
+  /** It leads itself, or heard a leader within an election timeout. */
+  readonly leaderAlive: boolean
+  readonly log: RaftLog
+  /** False while a save is stuck or the disk is full: a promise could not be made durable. */
+  readonly canSave: boolean
+}
+
+/** Null: granted. A pre-vote promises nothing; it says how a vote would be cast. */
+export function preVoteRefusal(voter: Voter, asked: PreVote): VoteRefusal | null {
+  if (asked.term < voter.term) return 'lower-term'
+  if (voter.leaderAlive) return 'leader-alive'
+  if (!voter.log.isUpToDate(asked.lastTerm, asked.lastIndex)) return 'log-behind'
+  return voter.canSave ? null : 'save-stuck'
+}
+
+/** Null: granted. The voter's term is already at least the candidate's. */
+export function voteRefusal(
+  voter: Voter,
+  candidate: PeerId,
+  asked: RequestVote,
+): VoteRefusal | null {
+  if (asked.term < voter.term) return 'lower-term'
+  if (voter.vote !== null && voter.vote !== candidate) return 'already-voted'
+  if (voter.vote === null && voter.leaderKnown) return 'leader-alive'
+  if (!voter.log.isUpToDate(asked.lastTerm, asked.lastIndex)) return 'log-behind'
+  return voter.canSave ? null : 'save-stuck'
+}

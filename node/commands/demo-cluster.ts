@@ -4,13 +4,14 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createSocket } from 'node:dgram'
+import { writeFileSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { randomTopic } from '../topic.ts'
 import { CommandError } from './command.ts'
-import { DEMO_FOLDER_PREFIX, LIFELINE_ENV } from './lifeline.ts'
+import { DEMO_FOLDER_PREFIX, LIFELINE_ENV, PAUSED_FILE } from './lifeline.ts'
 
 const NODES = 3
 const START_MS_MAX = 20_000
@@ -86,6 +87,7 @@ export class DemoCluster {
     if (node.state !== 'running') throw new CommandError('state', `${name} is ${node.state}`)
     node.child.kill('SIGSTOP')
     node.state = 'paused'
+    this.#notePaused()
   }
 
   resume(name: string): void {
@@ -93,6 +95,7 @@ export class DemoCluster {
     if (node.state !== 'paused') throw new CommandError('state', `${name} is not paused`)
     node.child.kill('SIGCONT')
     node.state = 'running'
+    this.#notePaused()
   }
 
   /** The same command with the same data; one that runs is killed first. Resolves when it listens. */
@@ -148,7 +151,6 @@ export class DemoCluster {
   #launch(node: DemoNode): void {
     const child = spawn(process.execPath, [...runtimeArguments(), cliPath(), ...node.arguments], {
       env: this.#env,
-      cwd: this.folder,
       detached: true,
       stdio: ['pipe', 'ignore', 'pipe'],
     })
@@ -184,6 +186,12 @@ export class DemoCluster {
       }
       await new Promise((resolve) => setTimeout(resolve, 20))
     }
+  }
+
+  /** For the others, should this process be killed meanwhile. */
+  #notePaused(): void {
+    const pids = this.#nodes.filter((one) => one.state === 'paused').map((one) => one.child.pid)
+    writeFileSync(join(this.folder, PAUSED_FILE), pids.join('\n'), { mode: 0o600 })
   }
 
   #find(name: string): DemoNode {

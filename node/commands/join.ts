@@ -128,7 +128,7 @@ async function runNode(invocation: Invocation, prepared: Prepared): Promise<numb
 async function shellOn({ io }: Invocation, url: string): Promise<void> {
   const { attachShell } = await import('./repl.ts')
   const target = await findCluster({
-    ...{ connect: url, topic: null, topicFile: null, token: null },
+    ...{ connect: url, topic: null, topicFile: null, data: null, token: null },
     env: io.env,
   })
   const client = await openClient({ ...target, timeoutMs: SHELL_CALL_MS })

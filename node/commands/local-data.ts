@@ -11,6 +11,7 @@ export function wantedOf(invocation: Invocation): Wanted {
     connect: textFlag(invocation, 'connect'),
     topic: textFlag(invocation, 'topic'),
     topicFile: textFlag(invocation, 'topic-file'),
+    data: textFlag(invocation, 'data'),
     token: textFlag(invocation, 'token'),
     env: invocation.io.env,
   }

@@ -189,7 +189,8 @@ export class Link {
 
   #take(answer: Answer): void {
     if (answer.type === 'leader') {
-      const leader = readLeader(readJsonObject(answer.json))
+      // Before its introduction a node may be of any cluster; the introduction names the leader too.
+      const leader = this.#introduced ? readLeader(readJsonObject(answer.json)) : null
       if (leader !== null) this.#owner.leader(this, leader)
       return
     }

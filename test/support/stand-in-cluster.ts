@@ -196,6 +196,8 @@ export class StandInNode {
       this.#sockets.add(socket)
       socket.on('close', () => this.#sockets.delete(socket))
       socket.on('error', () => {})
+      // As the real gateway does, before any question.
+      this.#send(socket, [{ type: 'leader', requestId: 0, json: json(this.#leader()) }])
       socket.on('message', (data) => {
         if (!this.silent) this.#frame(socket, new Uint8Array(data as Buffer))
       })

@@ -505,6 +505,22 @@ connecting(
   },
 )
 
+connecting('the leader that a stranger names, in a later term, is not followed', async () => {
+  const [cluster, stranger] = await Promise.all([StandInCluster.start(2), StandInCluster.start(1)])
+  stranger.term = 99
+  stranger.node(1).clusterId = 'e'.repeat(32)
+  let db: Client | null = null
+  try {
+    const urls = [stranger.node(1).url, cluster.node(1).url]
+    db = await within(connect(urls, { clusterId: cluster.clusterId }))
+    await db.put('k', 'v')
+    assert.equal(db.leader(), { leaderId: 1, leaderUrl: cluster.node(1).url, term: 1 })
+  } finally {
+    db?.close()
+    await Promise.all([cluster.stop(), stranger.stop()])
+  }
+})
+
 connecting('nothing there: unreachable, when the time is up', async () => {
   const cluster = await StandInCluster.start(1)
   const { url } = cluster.node(1)

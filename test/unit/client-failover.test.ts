@@ -108,6 +108,20 @@ once('passing refusals are waited out, in order', () =>
   }),
 )
 
+once('after a lost connection a refusal proves nothing: the write may have been applied', () =>
+  using(1, async ({ cluster, db }) => {
+    await db.put('k', 'v')
+    let attempts = 0
+    cluster.node(1).judge = () => (++attempts === 1 ? 'dropAfter' : 'no-leader')
+    const error = await failure(db.put('k', 'w', { timeoutMs: 300 }))
+    assert.ok(attempts > 1)
+    assert.is(error.code, 'timeout')
+    assert.is(error.maybeApplied, true)
+    cluster.node(1).judge = () => 'serve'
+    assert.is(await db.get('k'), 'w')
+  }),
+)
+
 once('reads survive all of it too', () =>
   using(2, async ({ cluster, db }) => {
     await db.put('k', 'v')

@@ -4,9 +4,10 @@
  */
 import { rmSync } from 'node:fs'
 import type { Client } from '../../client/client.ts'
+import type { DotCommand } from '../../client/repl/shell.ts'
 import { CommandError, type Invocation, type Io } from './command.ts'
 import { DemoCluster } from './demo-cluster.ts'
-import { attachShell, type ShellCommand } from './repl.ts'
+import { attachShell } from './repl.ts'
 import { table } from './table.ts'
 import { openClient } from './with-client.ts'
 
@@ -14,7 +15,7 @@ import { openClient } from './with-client.ts'
 const LEADER_MS_MAX = 30_000
 const CALL_MS = 10_000
 
-export async function run({ io }: Invocation): Promise<number> {
+export async function run({ io, json }: Invocation): Promise<number> {
   const isInteractive = io.stdin.isTTY === true && io.stdout.isTTY === true
   if (isInteractive) io.stdout.write('Starting three nodes on this machine ...\n')
   const starting = DemoCluster.start()
@@ -26,7 +27,7 @@ export async function run({ io }: Invocation): Promise<number> {
     rmSync(cluster.folder, { recursive: true, force: true })
   })
   try {
-    return await Promise.race([interrupted, attach(io, cluster, isInteractive)])
+    return await Promise.race([interrupted, attach({ io, json, isInteractive }, cluster)])
   } finally {
     await cluster.close()
   }
@@ -49,12 +50,23 @@ function endOnSignal(starting: Promise<DemoCluster>): Promise<number> {
   })
 }
 
-async function attach(io: Io, cluster: DemoCluster, isInteractive: boolean): Promise<number> {
+interface Surface {
+  readonly io: Io
+  readonly json: boolean
+  readonly isInteractive: boolean
+}
+
+async function attach({ io, json, isInteractive }: Surface, cluster: DemoCluster): Promise<number> {
   const client = await openClient({ urls: cluster.urls, token: null, timeoutMs: CALL_MS })
   try {
     await client.get('demo', { timeoutMs: LEADER_MS_MAX })
     if (isInteractive) io.stdout.write(welcome(cluster))
-    return await attachShell(io, client, { commands: demoCommands(cluster, client) })
+    return await attachShell(io, client, {
+      topic: 'demo',
+      keepsHistory: false,
+      dotCommands: demoCommands(cluster, client),
+      json,
+    })
   } finally {
     client.close()
   }
@@ -86,61 +98,45 @@ function nodeLines(cluster: DemoCluster): string[] {
   return table(['NODE', 'STATE', 'PID', 'URL'], rows)
 }
 
-function demoCommands(cluster: DemoCluster, client: Client): ShellCommand[] {
-  const named = async ([name = '', ...more]: readonly string[]): Promise<string> => {
-    if (name === '' || more.length > 0) {
-      throw new CommandError('usage', 'name one node: leader, n1, n2 or n3')
-    }
-    return name === 'leader' ? leaderName(client) : name
+function demoCommands(cluster: DemoCluster, client: Client): Record<string, DotCommand> {
+  const names = cluster.nodes.map(({ name }) => name)
+  const all = ['leader', ...names]
+  /** A command about one node: `act` says what it did. */
+  const about = (
+    usage: string,
+    help: string,
+    act: (name: string) => string | Promise<string>,
+  ): DotCommand => ({
+    usage,
+    help,
+    complete: (words) => (words.length > 1 ? [] : all),
+    run: async ([name, ...more]) => {
+      if (name === undefined || more.length > 0) {
+        throw new CommandError('usage', `name one node: ${all.join(', ')}`)
+      }
+      return act(name === 'leader' ? await leaderName(client) : name)
+    },
+  })
+  const choice = all.join('|')
+  return {
+    '.nodes': { help: 'the three nodes', run: async () => nodeLines(cluster) },
+    '.kill': about(`.kill ${choice}`, 'kill -9 a node', async (name) => {
+      await cluster.kill(name)
+      return `killed ${name}; bring it back with .restart ${name}`
+    }),
+    '.pause': about(`.pause ${choice}`, 'freeze a node', (name) => {
+      cluster.pause(name)
+      return `paused ${name}; let it go on with .resume ${name}`
+    }),
+    '.resume': about(`.resume ${names.join('|')}`, 'let a frozen node go on', (name) => {
+      cluster.resume(name)
+      return `resumed ${name}`
+    }),
+    '.restart': about(`.restart ${choice}`, 'start a node again with its data', async (name) => {
+      await cluster.restart(name)
+      return `restarted ${name}`
+    }),
   }
-  return [
-    {
-      name: '.nodes',
-      usage: '.nodes',
-      help: 'the three nodes',
-      run: async () => nodeLines(cluster),
-    },
-    {
-      name: '.kill',
-      usage: '.kill leader|n1|n2|n3',
-      help: 'kill -9 a node',
-      run: async (args) => {
-        const name = await named(args)
-        await cluster.kill(name)
-        return [`killed ${name}; bring it back with .restart ${name}`]
-      },
-    },
-    {
-      name: '.pause',
-      usage: '.pause leader|n1|n2|n3',
-      help: 'freeze a node',
-      run: async (args) => {
-        const name = await named(args)
-        cluster.pause(name)
-        return [`paused ${name}; let it go on with .resume ${name}`]
-      },
-    },
-    {
-      name: '.resume',
-      usage: '.resume n1|n2|n3',
-      help: 'let a frozen node go on',
-      run: async (args) => {
-        const name = await named(args)
-        cluster.resume(name)
-        return [`resumed ${name}`]
-      },
-    },
-    {
-      name: '.restart',
-      usage: '.restart n1|n2|n3',
-      help: 'start a node again with its data',
-      run: async (args) => {
-        const name = await named(args)
-        await cluster.restart(name)
-        return [`restarted ${name}`]
-      },
-    },
-  ]
 }
 
 async function leaderName(client: Client): Promise<string> {

@@ -125,7 +125,7 @@ async function runNode(invocation: Invocation, prepared: Prepared): Promise<numb
   return code
 }
 
-async function shellOn({ io }: Invocation, url: string): Promise<void> {
+async function shellOn({ io, json }: Invocation, url: string): Promise<void> {
   const { attachShell } = await import('./repl.ts')
   const target = await findCluster({
     ...{ connect: url, topic: null, topicFile: null, data: null, token: null },
@@ -133,7 +133,7 @@ async function shellOn({ io }: Invocation, url: string): Promise<void> {
   })
   const client = await openClient({ ...target, timeoutMs: SHELL_CALL_MS })
   try {
-    await attachShell(io, client)
+    await attachShell(io, client, { keepsHistory: true, json })
   } finally {
     client.close()
   }

@@ -1,17 +1,12 @@
 /** `raft-p2p repl`: the interactive shell on a cluster; without a terminal it runs the commands it reads from stdin. */
+import { join } from 'node:path'
 import type { Client } from '../../client/client.ts'
+import type { DotCommand } from '../../client/repl/shell.ts'
 import { findCluster } from '../find-cluster.ts'
+import { dataRoot } from '../storage/directory.ts'
 import type { Invocation, Io } from './command.ts'
 import { wantedOf } from './local-data.ts'
 import { openClient, timeoutOf } from './with-client.ts'
-
-/** A command that the shell has only here. Returns the lines it prints. */
-export interface ShellCommand {
-  readonly name: string
-  readonly usage: string
-  readonly help: string
-  readonly run: (args: readonly string[]) => Promise<readonly string[]>
-}
 
 export async function run(invocation: Invocation): Promise<number> {
   const wanted = wantedOf(invocation)
@@ -19,23 +14,36 @@ export async function run(invocation: Invocation): Promise<number> {
   const target = await findCluster({ ...wanted, topic })
   const client = await openClient({ ...target, timeoutMs: timeoutOf(invocation) })
   try {
-    return await attachShell(invocation.io, client)
+    return await attachShell(invocation.io, client, {
+      keepsHistory: true,
+      json: invocation.json,
+    })
   } finally {
     client.close()
   }
 }
 
-export interface ShellOptions {
-  readonly commands?: readonly ShellCommand[]
+export interface Attachment {
+  /** What the prompt calls the cluster; never a topic that is a secret. Default: as the node masks it. */
+  readonly topic?: string
+  /** False leaves no file of what was typed. */
+  readonly keepsHistory: boolean
+  readonly dotCommands?: Readonly<Record<string, DotCommand>>
+  readonly json: boolean
 }
 
-/** Runs the shell on this process's terminal or stdin; returns the exit code of the first failed command, 0 without one. */
-export async function attachShell(
-  io: Io,
-  client: Client,
-  options: ShellOptions = {},
-): Promise<number> {
-  const shell: string = '../../client/repl/shell.js'
-  const { runShell } = await import(shell)
-  return runShell({ client, input: io.stdin, output: io.stdout, commands: options.commands ?? [] })
+/** Runs the shell on this process's terminal or stdin; resolves with the exit code. */
+export async function attachShell(io: Io, client: Client, how: Attachment): Promise<number> {
+  const { runShell } = await import('../../client/repl/shell.ts')
+  return runShell({
+    client,
+    input: io.stdin,
+    output: io.stdout,
+    errorOutput: io.stderr,
+    topic: how.topic ?? (await client.status()).topic,
+    historyFile: how.keepsHistory ? join(dataRoot(io.env), 'raft-p2p', 'shell-history') : null,
+    color: io.stdout.isTTY === true && !io.env.NO_COLOR,
+    dotCommands: how.dotCommands ?? {},
+    json: how.json,
+  })
 }

@@ -233,7 +233,7 @@ disk.after(cleanUp)
 
 function mountSmall(directory: string): boolean {
   try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=24m', 'tmpfs', directory], { stdio: 'pipe' })
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=48m', 'tmpfs', directory], { stdio: 'pipe' })
     return true
   } catch {
     return false
@@ -246,8 +246,9 @@ disk('writes are refused with `disk-full`, reads go on, room brings it back', as
     console.log('SKIP tmpfs mount: not permitted here')
     return
   }
-  const node = single(data)
+  let node: NodeProcess | null = null
   try {
+    node = single(data)
     const url = await node.ready()
     assert.is((await put(url, 'before', 'kept')).status, 200)
     const filler = join(data, 'filler')
@@ -273,7 +274,7 @@ disk('writes are refused with `disk-full`, reads go on, room brings it back', as
     }
     await node.stop()
   } finally {
-    await node.kill()
+    await node?.kill()
     execFileSync('umount', ['-l', data])
   }
 })

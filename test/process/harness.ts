@@ -314,11 +314,21 @@ export async function agreed(
   nodes: readonly NodeProcess[],
   deadlineMs = DEADLINE_MS,
 ): Promise<Status[]> {
-  await Promise.all(nodes.map((node) => node.ready(deadlineMs)))
+  let seen = ''
   return eventually(
-    () => `one leader known to all\n${nodes.map((node) => node.running.tail()).join('\n')}`,
+    () =>
+      `one leader known to all, all ready; seen: ${seen}\n` +
+      nodes.map((node) => node.running.tail()).join('\n'),
     async () => {
-      const all = await Promise.all(nodes.map((node) => node.status()))
+      const urls = await Promise.all(nodes.map((node) => node.url()))
+      const readiness = await Promise.all(urls.map((url) => http(url, '/readyz')))
+      const all = await Promise.all(urls.map(statusOf))
+      seen = all
+        .map(({ nodeId, role, term, leaderId }, i) =>
+          [nodeId.slice(0, 8), role, term, leaderId, readiness[i]?.status].join(' '),
+        )
+        .join(', ')
+      if (readiness.some((answer) => answer.status !== 200)) return false
       const first = all[0]
       if (first === undefined || first.leaderId === null) return false
       const same = all.every(

@@ -5,7 +5,7 @@
  */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { cleanUp, temporaryDirectory } from '../process/harness.ts'
+import { cleanUp, eventually, temporaryDirectory } from '../process/harness.ts'
 import { createLab, type Lab, namespacesAllowed } from '../process/netns.ts'
 import {
   Finder,
@@ -185,6 +185,44 @@ if (namespacesAllowed()) {
     }
     await one.close()
     await two.close()
+  })
+
+  contract('all: the LAN feeds the DHT, which follows the machine to its new address', async () => {
+    assert.ok(lab)
+    const { hosts } = lab
+    const options = {
+      dht: 'private',
+      bootstrap: [],
+      dhtPort: null,
+      lan: true,
+      local: null,
+    } as const
+    const what = { kind: 'all', options: { ...options, seeds: [], remembered: [] } } as const
+    const [one, two] = [1, 2].map((seed) => {
+      const { prefix = [] } = hosts[seed - 1] ?? {}
+      return new Finder(orders(seed, what, { host: '0.0.0.0', urls: [] }), 'node', prefix)
+    })
+    assert.ok(one && two)
+    // The second starts without any network, as a laptop does.
+    await lab.unplug(1)
+    for (const finder of [one, two]) {
+      finder.announce()
+      await finder.event('swept')
+      assert.equal(finder.hints, [])
+    }
+    await lab.replug(1)
+    const sourceOf = (finder: Finder, source: string, url: string): Promise<unknown> => {
+      const found = (): boolean =>
+        finder.hints.some((hint) => hint.source === source && hint.url === url)
+      return eventually(() => `${source} gives ${url}\n${finder.running.tail()}`, found)
+    }
+    for (const source of ['lan', 'dht']) {
+      await sourceOf(one, source, 'ws://10.77.0.2:7002')
+      await sourceOf(two, source, 'ws://10.77.0.1:7001')
+    }
+    for (const finder of [one, two]) {
+      assert.equal(await finder.close(), { code: 0, signal: null })
+    }
   })
 } else {
   console.log('SKIP network namespaces: not permitted here')

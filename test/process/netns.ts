@@ -16,7 +16,7 @@ export interface Lab {
   /** Pulls the host's cable at the bridge: its own interface stays up and keeps its address. */
   cut(host: number): Promise<void>
   heal(host: number): Promise<void>
-  /** Takes the address away and gives it back, as a container network does: multicast memberships are lost. */
+  /** Removes the interface and makes a new one, as a container network does: multicast memberships are lost. */
   unplug(host: number): Promise<void>
   replug(host: number): Promise<void>
   /** Runs a command on a host to its end and returns what it printed. */
@@ -65,6 +65,10 @@ export async function createLab(count: number): Promise<Lab> {
   process.once('exit', remove)
   const plug = (host: number): void => {
     const one = nameOf(host)
+    const port = `v${host}`
+    const peer = ['peer', 'name', 'eth0', 'netns', one]
+    ip('-n', bridge, 'link', 'add', port, 'type', 'veth', ...peer)
+    ip('-n', bridge, 'link', 'set', port, 'master', 'br0', 'up')
     ip('-n', one, 'addr', 'add', `${addressOf(host)}/24`, 'dev', 'eth0')
     ip('-n', one, 'link', 'set', 'eth0', 'up')
     ip('-n', one, 'route', 'add', '224.0.0.0/4', 'dev', 'eth0')
@@ -75,12 +79,8 @@ export async function createLab(count: number): Promise<Lab> {
     ip('-n', bridge, 'link', 'add', 'br0', 'type', 'bridge')
     ip('-n', bridge, 'link', 'set', 'br0', 'up')
     for (const [host, one] of names.entries()) {
-      const port = `v${host}`
       ip('netns', 'add', one)
       ip('-n', one, 'link', 'set', 'lo', 'up')
-      const peer = ['peer', 'name', 'eth0', 'netns', one]
-      ip('-n', bridge, 'link', 'add', port, 'type', 'veth', ...peer)
-      ip('-n', bridge, 'link', 'set', port, 'master', 'br0', 'up')
       plug(host)
     }
   } catch (error) {
@@ -98,8 +98,7 @@ export async function createLab(count: number): Promise<Lab> {
       ip('-n', bridge, 'link', 'set', `v${host}`, 'up')
     },
     async unplug(host) {
-      ip('-n', nameOf(host), 'link', 'set', 'eth0', 'down')
-      ip('-n', nameOf(host), 'addr', 'flush', 'dev', 'eth0')
+      ip('-n', bridge, 'link', 'del', `v${host}`)
     },
     async replug(host) {
       plug(host)

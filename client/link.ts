@@ -285,7 +285,7 @@ export function gone(message: string): LinkFailure {
   return { code: 'unreachable', message, refused: false, tooBig: false }
 }
 
-/** HTTP answers to the upgrade, as far as the runtime shows them (`ws` does, browsers hide them). */
+/** HTTP answers to the upgrade, as far as the runtime shows them: `ws`, Bun and Deno do, browsers hide them. */
 const REFUSALS: Readonly<Record<string, RaftErrorCode>> = {
   401: 'unauthorised',
   403: 'forbidden-origin',
@@ -297,7 +297,7 @@ function failureOf(
   problem: string,
   url: string,
 ): LinkFailure {
-  const status = /Unexpected server response: (\d{3})/.exec(problem)?.[1]
+  const status = /(?:response|status code): (\d{3})\b/.exec(problem)?.[1]
   const code = status === undefined ? undefined : REFUSALS[status]
   if (code === 'unauthorised') {
     const message = `${url} refused this client: give connect the token that \`raft-p2p token\` prints`

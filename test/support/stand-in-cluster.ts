@@ -6,6 +6,7 @@ import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { ByteWriter } from '../../client/bytes.ts'
+import { RaftError } from '../../client/errors.ts'
 import {
   type Answer,
   decodeCommand,
@@ -308,4 +309,19 @@ export async function until(condition: () => boolean, what: string, ms = 10_000)
     if (performance.now() > deadlineMs) throw new Error(`not within ${ms} ms: ${what}`)
     await new Promise((resolve) => setTimeout(resolve, 5))
   }
+}
+
+/** The error a call fails with; not failing fails the test. */
+export async function failure(call: Promise<unknown>): Promise<RaftError> {
+  try {
+    await within(call)
+  } catch (error) {
+    if (error instanceof RaftError) return error
+    throw error
+  }
+  throw new Error('the call should have failed')
+}
+
+export function plain({ code, retriable, maybeApplied }: RaftError) {
+  return { code, retriable, maybeApplied }
 }

@@ -3,9 +3,15 @@ import fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { equalBytes } from '../../client/bytes.ts'
-import { type Client, type ConnectOptions, connect, RaftError } from '../../client/node.ts'
+import { type Client, type ConnectOptions, connect } from '../../client/node.ts'
 import { decodeCommand, type Request } from '../../client/protocol.ts'
-import { StandInCluster, until, type Verdict, within } from '../support/stand-in-cluster.ts'
+import {
+  failure,
+  StandInCluster,
+  until,
+  type Verdict,
+  within,
+} from '../support/stand-in-cluster.ts'
 
 interface Fixture {
   readonly cluster: StandInCluster
@@ -27,16 +33,6 @@ async function using(
     db?.close()
     await cluster.stop()
   }
-}
-
-async function failure(call: Promise<unknown>): Promise<RaftError> {
-  try {
-    await within(call)
-  } catch (error) {
-    assert.instance(error, RaftError)
-    return error as RaftError
-  }
-  throw new Error('the call should have failed')
 }
 
 function isOperation(request: Request): boolean {

@@ -42,8 +42,12 @@ export async function complete(
 
 /** In the case in which the user began. */
 function commandNames(partial: string, dotCommands: ReadonlyMap<string, DotCommand>): Completion {
+  const isDotted = partial.startsWith('.')
   const isLower = partial !== '' && partial === partial.toLowerCase()
-  const names = [...COMMANDS.keys()].map((name) => (isLower ? name.toLowerCase() : name))
+  const names = [...COMMANDS.keys()].map((name) => {
+    const cased = isLower ? name.toLowerCase() : name
+    return isDotted ? `.${cased}` : cased
+  })
   const all = [...names, ...dotCommands.keys()]
   const hits = all.filter((name) => name.toLowerCase().startsWith(partial.toLowerCase()))
   return { hits: hits.map((name) => `${partial}${name.slice(partial.length)} `), partial }

@@ -11,6 +11,8 @@ export function tableText(
   if (view.style !== 'terminal') return rows.map((row) => `${row.join('\t')}\n`).join('')
   const table = new Table({
     head: [...head],
+    // No line between rows: more of them fit on a screen.
+    chars: { mid: '', 'left-mid': '', 'mid-mid': '', 'right-mid': '' },
     style: { head: view.color ? ['cyan'] : [], border: view.color ? ['grey'] : [] },
   })
   const room = Math.max(12, Math.floor((view.width() - 3 * head.length - 1) / head.length))

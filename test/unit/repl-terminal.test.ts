@@ -129,6 +129,7 @@ terminal('completion knows quotes, positions and its limits', async () => {
   assert.equal(await ask('le'), { hits: ['leader '], partial: 'le' })
   assert.equal(await ask('LE'), { hits: ['LEADER '], partial: 'LE' })
   assert.equal((await ask('.k')).hits, ['.kill '])
+  assert.equal((await ask('.he')).hits, ['.help '])
   assert.equal(await ask('.kill n'), { hits: ['n1', 'n2'], partial: 'n' })
   assert.equal(await ask('get a'), { hits: ['ab'], partial: 'a' })
   assert.equal(await ask('get "a'), { hits: ['"a b"', '"a\\"c"', '"ab"'], partial: '"a' })

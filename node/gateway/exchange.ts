@@ -34,6 +34,9 @@ export class Exchange {
     this.request = request
     this.#response = response
     this.#lingerMs = lingerMs
+    // A client that goes in the middle is no error of ours; Bun ends the process when nobody listens.
+    request.on('error', () => {})
+    response.on('error', () => {})
     response.on('close', () => {
       this.#answered = true
       this.#abandon?.(refuse('closing', 'the client has gone'))

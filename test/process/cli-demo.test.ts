@@ -7,7 +7,13 @@ import * as assert from 'uvu/assert'
 import { cleanUp, eventually, Running, runtimeCommand, temporaryDirectory } from './harness.ts'
 
 const demo = suite('the end of a demo')
-demo.after(cleanUp)
+demo.after(async () => {
+  // Only after a failure is there anything to end.
+  for (const pid of marks.flatMap(marked)) process.kill(pid, 'SIGKILL')
+  await cleanUp()
+})
+
+const marks: string[] = []
 
 interface Started {
   readonly running: Running
@@ -18,6 +24,7 @@ interface Started {
 
 function start(): Started {
   const mark = randomUUID()
+  marks.push(mark)
   const directory = temporaryDirectory()
   const running = new Running({
     command: [...runtimeCommand('node'), 'demo'],

@@ -1,5 +1,6 @@
 // timeout: 120 s
 /** The commands against a running node: what they print in each form, their exit codes, and how they find it. */
+import { createSocket } from 'node:dgram'
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite } from 'uvu'
@@ -217,6 +218,48 @@ cli('wal dump prints every record of a real log', async () => {
     (await raft(['wal', 'dump', data], { env })).stdout,
     /^ {4}entry @\d+ .*kind=command/m,
   )
+})
+
+async function freeUdpPort(): Promise<number> {
+  const socket = createSocket('udp4')
+  await new Promise<void>((resolve) => socket.bind(0, '127.0.0.1', resolve))
+  const { port } = socket.address()
+  await new Promise<void>((resolve) => socket.close(resolve))
+  return port
+}
+
+cli(
+  'a client on another machine finds the cluster by its topic alone, through the DHT',
+  async () => {
+    const port = String(await freeUdpPort())
+    const bootstrap = `127.0.0.1:${port}`
+    const node = new NodeProcess({
+      topic: 'far away',
+      env: { RAFT_P2P_DATA_ROOT: temporaryDirectory() },
+      args: [...ALONE, '--no-local', '--dht-port', port, '--bootstrap', bootstrap],
+    })
+    await node.ready()
+    const elsewhere = {
+      RAFT_P2P_DATA_ROOT: temporaryDirectory(),
+      RAFT_P2P_BOOTSTRAP: bootstrap,
+      RAFT_P2P_NO_LAN: '1',
+    }
+    const put = await raft(['put', 'k', 'v', '--topic', 'far away'], { env: elsewhere })
+    assert.is(put.code, 0, put.stderr)
+    const wrong = await raft(['get', 'k', '--topic', 'another word'], { env: elsewhere })
+    assert.is(wrong.code, 4)
+    assert.match(wrong.stderr, /no node of that topic/)
+    await node.stop()
+  },
+)
+
+cli('join --repl: the shell on the node itself, which ends with it', async () => {
+  const args = ['join', 'with a shell', ...ALONE, '--repl', '--listen', '127.0.0.1:0']
+  const place = { RAFT_P2P_DATA_ROOT: temporaryDirectory() }
+  const ended = await raft(args, { env: place, input: 'PUT a b c\nget a\n' })
+  assert.is(ended.code, 0, ended.stderr)
+  assert.match(ended.stdout, /Success! Set "a" to: "b c"\nb c/)
+  assert.match(ended.stderr, /"event":"node.stopped"/)
 })
 
 cli('SIGINT ends a node with exit 0, also while it waits for others', async () => {

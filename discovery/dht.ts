@@ -156,11 +156,11 @@ class Dht implements DhtDiscovery {
   /** Announces and looks up at once. What is found leaves as hints while the query still runs. */
   async #round({ nodes, swarm }: Session, self: Announcement): Promise<void> {
     swarm?.refresh()
-    const query = nodes.client.announce(
-      wsTopicOf(self.discoveryKey),
-      keyPairOf(self),
-      announcedEndpoints(self),
-    )
+    const topic = wsTopicOf(self.discoveryKey)
+    const query =
+      self.port === 0
+        ? nodes.client.lookup(topic)
+        : nodes.client.announce(topic, keyPairOf(self), announcedEndpoints(self))
     const timer = setTimeout(() => query.destroy(), ROUND_MS_MAX)
     let left = HINTS_PER_ROUND_MAX
     try {
@@ -222,7 +222,7 @@ class Dht implements DhtDiscovery {
     })
     for (const fed of this.#fed.values()) nodes.addBootstrap(fed)
     let swarm: OpenSwarm | null = null
-    if (hasNativeUdx) {
+    if (hasNativeUdx && self.port !== 0) {
       try {
         swarm = await openSwarm({
           client: nodes.client,
@@ -287,7 +287,7 @@ class Dht implements DhtDiscovery {
 
 /** Withdraws the records where somebody answers in time, then frees everything. */
 async function closeSession({ nodes, swarm }: Session, self: Announcement | null): Promise<void> {
-  if (self !== null) {
+  if (self !== null && self.port !== 0) {
     const withdrawn = nodes.client.unannounce(wsTopicOf(self.discoveryKey), keyPairOf(self))
     await within(WITHDRAW_MS_MAX / 2, settled(withdrawn))
   }

@@ -19,7 +19,7 @@ export interface Announcement {
   readonly discoveryKey: Uint8Array
   /** Ed25519 key pair of the node: 32 byte public key, 64 byte secret key (libsodium layout). */
   readonly keyPair: { readonly publicKey: Uint8Array; readonly secretKey: Uint8Array }
-  /** The TCP port of the node's one listener. */
+  /** The TCP port of the node's one listener; 0: it only looks and announces nothing. */
   readonly port: number
   /** The host the listener is bound to: `0.0.0.0`, `::`, or one address. */
   readonly host: string

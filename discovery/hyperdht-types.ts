@@ -39,6 +39,7 @@ export interface HyperDhtNode extends EventEmitter {
     addresses: readonly Endpoint[],
     options?: QueryOptions,
   ): Query
+  lookup(target: Uint8Array, options?: QueryOptions): Query
   unannounce(target: Uint8Array, keyPair: KeyPair, options?: QueryOptions): Promise<void>
   destroy(options?: { force?: boolean }): Promise<void>
   /** Private API, the reason why the package's version is pinned. */

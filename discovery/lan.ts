@@ -209,7 +209,7 @@ class Lan implements LanDiscovery {
   }
 
   #answerSoon(ear: Ear): void {
-    if (ear.answerTimer !== null || this.#pace.closed) return
+    if (ear.answerTimer !== null || this.#pace.closed || this.#self?.port === 0) return
     const waitMs = Math.max(0, ear.answeredMs + ANSWER_GAP_MS - Date.now())
     ear.answerTimer = setTimeout(() => {
       ear.answerTimer = null

@@ -98,7 +98,7 @@ class Local implements LocalDiscovery {
   async #run(self: Announcement): Promise<void> {
     for (let first = true; !this.#pace.closed; first = false) {
       try {
-        await this.#write(self)
+        if (self.port !== 0) await this.#write(self)
         await this.#read()
       } catch (error) {
         this.#warn('local-failed', `${this.#folder}: ${String(error)}`)
@@ -136,7 +136,12 @@ class Local implements LocalDiscovery {
   }
 
   async #read(): Promise<void> {
-    const names = (await readdir(this.#folder)).filter((name) => /^[0-9a-f]{64}\.json$/.test(name))
+    const all = await readdir(this.#folder).catch((error: NodeJS.ErrnoException) => {
+      // Nobody has been here yet; who only looks makes no folder.
+      if (error.code === 'ENOENT') return []
+      throw error
+    })
+    const names = all.filter((name) => /^[0-9a-f]{64}\.json$/.test(name))
     for (const name of names.slice(0, FILES_MAX)) {
       if (this.#pace.closed) return
       if (name !== `${this.#nodeKey}.json`) await this.#readOne(join(this.#folder, name), name)

@@ -187,6 +187,29 @@ if (namespacesAllowed()) {
     await two.close()
   })
 
+  contract('lan: with port 0 it only looks', async () => {
+    assert.ok(lab)
+    const world = lanWorld(lab)
+    const one = (await world.make(1, [])).announce()
+    const host = lab.hosts[1]
+    assert.ok(host)
+    const { address, prefix } = host
+    const what = { kind: 'lan', dht: { host: address, port: 49_002 } } as const
+    const silent = { host: '0.0.0.0', port: 0, urls: [] }
+    const looking = new Finder(orders(2, what, silent), 'node', prefix).announce()
+    await looking.finds(one, world.urlOf(1))
+    const three = (await world.make(3, [])).announce()
+    await three.finds(one, world.urlOf(1))
+    await one.finds(three, world.urlOf(3))
+    for (const finder of [one, three]) {
+      assert.not(finder.hints.some(({ nodeKey }) => nodeKey === looking.nodeKey))
+      assert.not(
+        finder.running.events.some((one) => one.event === 'dht-node' && one.host === address),
+      )
+    }
+    for (const finder of [one, looking, three]) await finder.close()
+  })
+
   contract('all: the LAN feeds the DHT, which follows the machine to its new address', async () => {
     assert.ok(lab)
     const { hosts } = lab

@@ -155,6 +155,17 @@ privately('Hyperswarm streams carry what a record has no room for', async () => 
   assert.equal(hint, { nodeKey: keyOf(two.self), url: 'wss://two.example:443/', source: 'dht' })
 })
 
+privately('with port 0 it only looks', async () => {
+  const one = start()
+  const { host, port } = await addressOf(one)
+  const bootstrap = [`${host}:${port}`]
+  const looking = start({ bootstrap }, announcement({ port: 0 }))
+  await eventually('it finds', () => looking.hints.length > 0)
+  const other = start({ bootstrap })
+  await eventually('the others meet', () => one.hints.length > 0 && other.hints.length > 0)
+  assert.not([...one.hints, ...other.hints].some(({ nodeKey }) => nodeKey === keyOf(looking.self)))
+})
+
 privately('what closed is withdrawn: a newcomer does not find it', async () => {
   const seed = start()
   const { host, port } = await addressOf(seed)

@@ -61,6 +61,7 @@ function start(
   folder: string,
   host = '127.0.0.1',
   dhtAddress = (): Endpoint | null => null,
+  port = 7700,
 ): Started {
   const keyPair = crypto.keyPair() as Announcement['keyPair']
   const nodeKey = Buffer.from(keyPair.publicKey).toString('hex')
@@ -72,7 +73,7 @@ function start(
   const path = join(folder, 'live', `${nodeKey}.json`)
   const started: Started = { source, nodeKey, path, hints: [], dhtNodes, warnings: [], sweeps: 0 }
   source.announce(
-    { discoveryKey, keyPair, host, port: 7700, urls: ['ws://192.0.2.1:7700'] },
+    { discoveryKey, keyPair, host, port, urls: ['ws://192.0.2.1:7700'] },
     {
       hint: (hint) => started.hints.push(hint),
       warning: (code) => started.warnings.push(code),
@@ -112,6 +113,15 @@ local('its file is private, whole and gone after close', async () => {
   await eventually('the file is back', () => existsSync(one.path))
   await one.source.close()
   assert.equal(readdirSync(join(folder, 'live')), [])
+})
+
+local('with port 0 it only looks', async () => {
+  const folder = directory()
+  plant(folder, {})
+  const looking = start(folder, '127.0.0.1', () => null, 0)
+  await eventually('swept', () => looking.sweeps === 1)
+  assert.is(looking.hints.length, 1)
+  assert.not(existsSync(looking.path))
 })
 
 local('a node that listens everywhere is found by loopback too', async () => {

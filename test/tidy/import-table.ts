@@ -29,6 +29,7 @@ function entries(cell: string): string[] {
 
 export function matches(pattern: string, target: string): boolean {
   if (pattern.endsWith('/')) return target.startsWith(pattern)
+  if (pattern === 'node:*') return target.startsWith('node:')
   if (!pattern.includes('*')) return target === pattern
   const escaped = pattern.split('*').map((part) => part.replace(/[.+^$()[\]{}|\\/]/g, '\\$&'))
   return new RegExp(`^${escaped.join('[^/]*')}$`).test(target)

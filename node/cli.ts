@@ -6,7 +6,7 @@
  * The first line sets the size of the thread pool (hung fsyncs must not starve name lookups): by the time a module runs,
  * the loader has started the pool, and its size is fixed. Started as `node cli.js` it has Node's default of 4.
  */
-import { Command, CommanderError } from 'commander'
+import { Command, CommanderError, Option } from 'commander'
 import { EXIT, type Invocation, type Io, type Run, reportFailure } from './commands/command.ts'
 import { type FlagSpec, JOIN_FLAGS, UsageError } from './config.ts'
 import { VERSION } from './version.ts'
@@ -199,16 +199,13 @@ function buildProgram(json: boolean, done: (code: number) => void): Command {
   return program
 }
 
-/** A list may be one flag with commas, or the flag several times. */
-function addFlag(command: Command, { flag, takes, help }: FlagSpec): void {
-  if (takes === null) command.option(`--${flag}`, help)
-  else if (!takes.endsWith(',...')) command.option(`--${flag} <${takes}>`, help)
-  else {
-    command.option(`--${flag} <${takes}>`, help, (text: string, before: string[] = []) => [
-      ...before,
-      text,
-    ])
+/** A list may be one flag with commas, or the flag several times. What is not built is not shown. */
+function addFlag(command: Command, { flag, takes, help, unbuilt }: FlagSpec): void {
+  const option = new Option(takes === null ? `--${flag}` : `--${flag} <${takes}>`, help)
+  if (takes?.endsWith(',...')) {
+    option.argParser((text: string, before: string[] = []) => [...before, text])
   }
+  command.addOption(option.hideHelp(unbuilt !== undefined))
 }
 
 async function perform(spec: CommandSpec, command: Command): Promise<number> {

@@ -1,8 +1,13 @@
 /**
- * Every limit and timeout of a node, and the options of `join`: flags over environment over `--config FILE`, validated
- * once, here. What leaves this file is complete and in range, in milliseconds and bytes. It imports nothing, reads no
- * file, no clock and no environment by itself, and must never print an unmasked topic.
+ * The options of `join`: flags over environment over `--config FILE`, validated once, here, each with the reason for its
+ * default (limits.ts has what no flag sets). What leaves this file is complete and in range, in milliseconds and bytes.
+ * It reads no file, no clock and no environment by itself, and must never print an unmasked topic.
  */
+import { JOIN_FLAGS } from './join-flags.ts'
+import { LIMITS } from './limits.ts'
+
+export { type FlagSpec, JOIN_FLAGS } from './join-flags.ts'
+export { LIMITS } from './limits.ts'
 
 /** The caller typed something that cannot be meant: exit code 2. The message names the flag and what it takes. */
 export class UsageError extends Error {
@@ -18,76 +23,6 @@ export interface HostPort {
   readonly host: string
   readonly port: number
 }
-
-/** What never comes from a flag: sizes and times that protect the node, each with its reason. */
-export const LIMITS = {
-  /** The core's clock. A fifth of the heartbeat: timeouts are exact to 20 ms and an idle node wakes 50 times a second. */
-  tickMs: 20,
-
-  /** One group commit: at 1 MiB the fsync is noise, beyond 4 MiB a slow disk would hold up acknowledgements. */
-  maxSaveBytes: 4 * 1024 * 1024,
-  /** Proposed but not yet durable. Beyond it writes answer `overloaded`, so that a hung disk cannot fill the heap. */
-  unsavedBytesMax: 64 * 1024 * 1024,
-  /** Preallocated log segments: large enough that rolling is rare, small enough that compaction frees room soon. */
-  segmentBytes: 64 * 1024 * 1024,
-  /** A snapshot also starts after this many bytes of log, because entries may be up to 1 MiB each. */
-  snapshotBytes: 256 * 1024 * 1024,
-  /** Small enough that a heartbeat never waits more than a few milliseconds behind a chunk. */
-  snapshotChunkBytes: 256 * 1024,
-
-  /** One Append message; at least one entry is always sent, so that a large value passes. */
-  appendBytesMax: 1024 * 1024,
-  /** Unanswered Appends to one follower: a window of 256 covers 1 ms batches over a 250 ms WAN. */
-  inflightAppendsMax: 256,
-  /** ... and their bytes, the bound on what one slow follower costs the leader. */
-  inflightBytesMax: 16 * 1024 * 1024,
-  /** The largest frame a peer may send: an Append with one maximal value and its headers, with room to grow. */
-  peerFrameBytesMax: 8 * 1024 * 1024,
-  /** Frames waiting for one peer's socket. Beyond it they are dropped, as on a lossy network. */
-  peerQueueBytesMax: 64 * 1024 * 1024,
-  /** From the first byte to the accepted hello: a stranger who sends nothing is cut off (CORRECTNESS: within 5 s). */
-  handshakeTimeoutMs: 4000,
-  /** Connections that have not yet proved the topic. A flood of strangers costs this many handshakes, no more. */
-  unprovenLinksMax: 256,
-  /** First redial of a lost peer, doubled with jitter up to the maximum: prompt after a restart, quiet afterwards. */
-  redialMsMin: 100,
-  redialMsMax: 10_000,
-
-  /** What a request may wait when the client names no timeout: several elections, yet a person still waits for it. */
-  requestTimeoutMs: 10_000,
-  requestTimeoutMsMax: 300_000,
-  /** Requests accepted and not yet answered, all clients together. Beyond it `overloaded`. */
-  pendingRequestsMax: 20_000,
-  pendingRequestBytesMax: 64 * 1024 * 1024,
-  /** One frame from a client: all requests of one turn of its event loop. */
-  clientFrameBytesMax: 8 * 1024 * 1024,
-  /** Answers a client has not read. A slower reader is cut off. */
-  clientQueueBytesMax: 16 * 1024 * 1024,
-  /** Time to send the head of an HTTP request, against connections that only trickle. */
-  httpHeaderTimeoutMs: 10_000,
-
-  /** Replicated sessions: as in LogCabin an hour of log time without a request, then the replies are forgotten. */
-  sessionTtlMs: 3_600_000,
-  /** A session costs about 200 bytes of replicated state; the oldest idle one gives way beyond this. */
-  sessionsMax: 100_000,
-
-  /** FOUNDING F9: the view must be unchanged that long, every source swept, at most the cap. */
-  foundingStableMs: 2000,
-  foundingSweepMsMax: 10_000,
-  /** FOUNDING: the record is repeated this often while blank. */
-  foundingRepeatMs: 500,
-  /** FOUNDING F10: base and cap of the wait after an own offer died. */
-  foundingBackoffMs: 2000,
-  foundingBackoffMsMax: 30_000,
-
-  /** The leader's view of the members, for `status` on followers. */
-  leaderViewMs: 500,
-  /** CONTRACT: `stateHash` is noted at multiples of 1,024, the last 16 are shown. */
-  hashEveryEntries: 1024,
-  hashesKept: 16,
-  /** CONTRACT: SIGTERM ends in exit 0 within 5 s; half a second stays for the process itself. */
-  stopMsMax: 4500,
-} as const
 
 /** Everything a node is told before it starts. */
 export interface NodeOptions {
@@ -145,47 +80,6 @@ export interface NodeOptions {
   /** Flag names without dashes (`listen`, `no-lan`) that were given by flag, environment or file. */
   readonly explicit: ReadonlySet<string>
 }
-
-/** A flag: its name without dashes, what it takes (null: nothing, it is a switch), and a line of help. */
-export interface FlagSpec {
-  readonly flag: string
-  readonly takes: string | null
-  readonly help: string
-}
-
-export const JOIN_FLAGS: readonly FlagSpec[] = [
-  { flag: 'expect', takes: 'N', help: 'nodes that found the cluster together (3)' },
-  { flag: 'founders', takes: 'KEY,...', help: 'only these node keys may found it' },
-  { flag: 'max-voters', takes: 'N', help: 'voters at most, further nodes are learners (5)' },
-  { flag: 'replace-after', takes: 'D', help: 'swap a voter out of reach for this long (10m)' },
-  { flag: 'admit', takes: 'auto|approve', help: 'who may enter a standing cluster (auto)' },
-  { flag: 'name', takes: 'NAME', help: 'the name of this node' },
-  { flag: 'data', takes: 'DIR', help: 'exactly this data directory' },
-  { flag: 'listen', takes: 'HOST:PORT', help: 'the one port (0.0.0.0:7700, else a free one)' },
-  { flag: 'advertise', takes: 'URL', help: 'where others reach this node' },
-  { flag: 'tls-cert', takes: 'FILE', help: 'certificate chain, PEM' },
-  { flag: 'tls-key', takes: 'FILE', help: 'private key of the certificate, PEM' },
-  { flag: 'require-token', takes: null, help: 'ask for the token on loopback too' },
-  { flag: 'dht', takes: 'private|public|off', help: 'public for a generated topic, else private' },
-  { flag: 'bootstrap', takes: 'HOST:PORT,...', help: 'nodes of a private DHT' },
-  { flag: 'dht-port', takes: 'P', help: 'UDP port of the DHT node (a free one)' },
-  { flag: 'no-lan', takes: null, help: 'no multicast on the local network' },
-  { flag: 'no-local', takes: null, help: 'do not look for nodes on this machine' },
-  { flag: 'peer', takes: 'URL,...', help: 'addresses to dial' },
-  { flag: 'machine', takes: 'FILE', help: 'a state machine as a module' },
-  { flag: 'machine-exec', takes: 'CMD', help: 'a state machine as a process' },
-  { flag: 'heartbeat', takes: 'D', help: 'how often the leader is heard (100ms)' },
-  { flag: 'election', takes: 'D', help: 'silence before an election, up to twice this (1s)' },
-  { flag: 'snapshot-entries', takes: 'N', help: 'entries between snapshots (100000)' },
-  { flag: 'max-state', takes: 'BYTES', help: 'quota of the state (1GiB)' },
-  { flag: 'max-key', takes: 'BYTES', help: 'largest key (1KiB)' },
-  { flag: 'max-value', takes: 'BYTES', help: 'largest value (1MiB)' },
-  { flag: 'max-clients', takes: 'N', help: 'clients at a time (10000)' },
-  { flag: 'topic-file', takes: 'FILE', help: 'read the topic from this file' },
-  { flag: 'log', takes: 'pretty|json', help: 'format of the log (pretty on a terminal)' },
-  { flag: 'log-level', takes: 'LEVEL', help: 'debug, info, warn or error (info)' },
-  { flag: 'repl', takes: null, help: 'attach the shell' },
-]
 
 // --- gathering: flag over environment over file ---------------------------------------------------------------
 

@@ -4,6 +4,7 @@
  */
 import {
   gatherOptions,
+  JOIN_FLAGS,
   LIMITS,
   type NodeOptions,
   printableConfig,
@@ -32,6 +33,7 @@ const SHELL_CALL_MS = 10_000
 export async function run(invocation: Invocation): Promise<number> {
   const { io, json } = invocation
   const { options, parsed } = optionsOf(invocation)
+  const idle = refuseUnbuilt(options)
   if (switchFlag(invocation, 'print-config')) {
     const masked = parsed.isPhrase ? 'a phrase' : `${parsed.text.slice(0, 7)}...`
     printJson(io, printableConfig(options, masked))
@@ -53,6 +55,9 @@ export async function run(invocation: Invocation): Promise<number> {
     color: io.stderr.isTTY === true && !io.env.NO_COLOR,
     write: (line) => io.stderr.write(line),
   })
+  for (const flag of idle) {
+    log('warn', 'config.idle', { flag: `--${flag}`, detail: 'nothing acts on it in this version' })
+  }
   try {
     return await runNode(invocation, { options, parsed, log })
   } catch (error) {
@@ -75,6 +80,16 @@ function optionsOf(invocation: Invocation): { options: NodeOptions; parsed: Pars
   const parsed = parseTopic(topic)
   const isTty = io.stderr.isTTY === true
   return { options: resolveOptions(given, { topic, isPhrase: parsed.isPhrase, isTty }), parsed }
+}
+
+/** An option that is silently ignored is a lie. Returns those that are kept without an effect. */
+function refuseUnbuilt(options: NodeOptions): string[] {
+  const given = JOIN_FLAGS.filter(({ flag }) => options.explicit.has(flag))
+  for (const { flag, unbuilt } of given) {
+    if (unbuilt !== 'refused' || (flag === 'admit' && options.admit === 'auto')) continue
+    throw new UsageError(`--${flag} is not built in this version`)
+  }
+  return given.filter(({ unbuilt }) => unbuilt === 'idle').map(({ flag }) => flag)
 }
 
 function definedFlags({ flags }: Invocation): Record<string, unknown> {

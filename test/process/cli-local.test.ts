@@ -134,6 +134,25 @@ cli('--print-config: flag over environment over file, the topic masked', async (
   assert.is((await raft(['join', 'x', '--config', '/nowhere.json', '--print-config'])).code, 2)
 })
 
+cli(
+  'a flag that this version does not act on is refused or warned about, and not in the help',
+  async () => {
+    for (const args of [
+      ['--machine', 'x.js'],
+      ['--machine-exec', 'x'],
+      ['--admit', 'approve'],
+    ]) {
+      const { code, stderr } = await raft(['join', 'x', ...args])
+      assert.is(code, 2)
+      assert.match(stderr, `${args[0]} is not built`)
+    }
+    assert.is((await raft(['join', 'x', '--admit', 'auto', '--print-config'])).code, 0)
+    const help = await raft(['join', '--help'])
+    assert.not.match(help.stdout, /--machine|--max-state/)
+    assert.match(help.stdout, /--expect/)
+  },
+)
+
 cli('a topic file may end in a newline; an empty or missing one is refused', async () => {
   const folder = temporaryDirectory()
   const file = join(folder, 'topic')

@@ -313,8 +313,8 @@ export function resolveOptions(given: GivenOptions, around: Surroundings): NodeO
     peers: read.list('peer', 'ws:// or wss:// URLs', url),
     machine: read.text('machine'),
     machineExec: read.text('machine-exec'),
-    heartbeatMs: read.duration('heartbeat', 100, [LIMITS.tickMs, 60_000]),
-    electionMs: read.duration('election', 1000, [5 * LIMITS.tickMs, 600_000]),
+    heartbeatMs: read.duration('heartbeat', 100, [LIMITS.tickMsMin, 60_000]),
+    electionMs: read.duration('election', 1000, [5 * LIMITS.tickMsMin, 600_000]),
     snapshotEntries: read.integer('snapshot-entries', 100_000, [10, 100_000_000]),
     maxStateBytes: read.bytes('max-state', GIB, [64 * KIB, 1024 * GIB]),
     maxKeyBytes: read.bytes('max-key', KIB, [1, 64 * KIB]),
@@ -362,9 +362,9 @@ function checkTogether(options: NodeOptions, called: (flag: string) => string): 
   }
 }
 
-/** Integers that are ticks of the core, at least one. */
-export function ticksOf(ms: number): number {
-  return Math.max(1, Math.ceil(ms / LIMITS.tickMs))
+/** The core's clock for a given heartbeat. */
+export function tickMsFor(heartbeatMs: number): number {
+  return Math.min(LIMITS.tickMsMax, Math.max(LIMITS.tickMsMin, heartbeatMs))
 }
 
 /** The settings that an option only seeds at founding; afterwards the replicated value rules. Option -> flag. */

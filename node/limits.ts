@@ -3,10 +3,12 @@
 /** What never comes from a flag: sizes and times that protect the node, each with its reason. */
 export const LIMITS = {
   /**
-   * The core's clock: half a heartbeat. Timeouts are exact to 50 ms, an election draws from 20 different ones, and an idle node
-   * wakes 20 times a second: at 20 ms the timers alone cost a third of the 1 % of a core that it may take.
+   * The core's clock ticks once a heartbeat, within these bounds. An idle wake-up costs 0.1 to 0.4 ms of processor time, so that
+   * ticks are what an idle node pays for. Ten election timeouts to draw from are enough: the nodes' clocks tick at
+   * different moments, which keeps two of them from campaigning at once.
    */
-  tickMs: 50,
+  tickMsMin: 10,
+  tickMsMax: 100,
 
   /** One group commit: at 1 MiB the fsync is noise, beyond 4 MiB a slow disk would hold up acknowledgements. */
   maxSaveBytes: 4 * 1024 * 1024,

@@ -129,6 +129,7 @@ interface Ingredients {
 
 /** How long a leader waits for a follower to take over before it stops all the same. */
 const HAND_OVER_MS_MAX = 1500
+const HAND_OVER_POLL_MS = 20
 
 class NodeParts implements RunningNode {
   readonly #options: NodeOptions
@@ -258,7 +259,7 @@ class NodeParts implements RunningNode {
     if (!this.#runtime.isLeader || !this.#runtime.handOver()) return
     const until = Date.now() + HAND_OVER_MS_MAX
     while (this.#runtime.isLeader && Date.now() < until) {
-      await new Promise((resolve) => setTimeout(resolve, LIMITS.tickMs))
+      await new Promise((resolve) => setTimeout(resolve, HAND_OVER_POLL_MS))
     }
   }
 
@@ -443,6 +444,7 @@ class NodeParts implements RunningNode {
   }
 
   #startClock(): void {
+    const { tickMs } = this.#runtime
     let last = performance.now()
     let late = false
     const tick = (): void => {
@@ -455,11 +457,11 @@ class NodeParts implements RunningNode {
     }
     const timer = setInterval(() => {
       // After a stall what lies in the sockets is read before any timeout is judged, and one tick is counted (HAZARDS).
-      if (performance.now() - last < 3 * LIMITS.tickMs) return tick()
+      if (performance.now() - last < 3 * tickMs) return tick()
       if (late) return
       late = true
       setImmediate(() => setImmediate(tick))
-    }, LIMITS.tickMs)
+    }, tickMs)
     let eager = true
     const pace = setInterval(() => {
       const wanted = !this.#runtime.meshed

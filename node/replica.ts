@@ -127,8 +127,8 @@ export class Replica {
   tick(): void {
     this.#tick++
     this.#raft.tick()
-    // Ten times a second is exact enough for time-outs of seconds.
-    if (this.#tick % 5 === 0) {
+    // A few times a second is exact enough for time-outs of seconds.
+    if (this.#tick % 2 === 0) {
       for (const pending of this.#requests.expired(this.#tick)) this.#timeOut(pending)
       this.#resendForwards()
     }
@@ -430,6 +430,7 @@ export class Replica {
     }
     if (leader !== seen.leader || term !== seen.term) {
       this.#caughtUp = false
+      this.#requests.hurry()
       this.#nextViewTick = this.#tick
       for (const [forwardId, forward] of this.#forwards) this.#giveBack(forwardId, forward, 0)
     }

@@ -57,6 +57,14 @@ export class RequestTable {
     this.#queue.push(requestId)
   }
 
+  /** Somebody new leads: whatever waited for that is due. */
+  hurry(): void {
+    for (const requestId of this.#queue) {
+      const pending = this.#pending.get(requestId)
+      if (pending !== undefined) pending.notBefore = 0
+    }
+  }
+
   /** Takes what is due; the rest stays queued. */
   takeDue(tick: number): Pending[] {
     if (this.#queue.length === 0) return []

@@ -6,7 +6,7 @@
  */
 
 import { Alarms } from './alarms.ts'
-import { LIMITS } from './config.ts'
+import { LIMITS, tickMsFor } from './config.ts'
 import {
   Founding,
   type FoundingDrain,
@@ -72,6 +72,14 @@ export class Runtime implements Service, TransportEvents {
   #nextRequestId = 1
   #leaderListeners = new Set<(leader: LeaderInfo) => void>()
   #leader: LeaderInfo = { leaderId: null, leaderUrl: null, term: 0 }
+  /** What #leader was made from, so that it is made anew only when that has changed. */
+  #leaderSeen: { peer: PeerId | null; term: number; news: number } = {
+    peer: null,
+    term: 0,
+    news: 0,
+  }
+  /** Counts the changes of what is known of peers' addresses. */
+  #peerNews = 0
   #shownWaiting = ''
   #draining = false
   #closed = false
@@ -121,7 +129,12 @@ export class Runtime implements Service, TransportEvents {
 
   // --- inputs from the world --------------------------------------------------------------------------------------
 
-  /** Called every LIMITS.tickMs, at most once a turn. */
+  /** How often `tick` wants to be called, ms. */
+  get tickMs(): number {
+    return tickMsFor(this.#parts.heartbeatMs)
+  }
+
+  /** Called every `tickMs`, at most once a turn. */
   tick(elapsedMs: number): void {
     if (this.#closed) return
     this.#founding.tick(elapsedMs)
@@ -139,6 +152,7 @@ export class Runtime implements Service, TransportEvents {
     const { carrier } = link
     this.#parts.log('info', 'link.up', { peer: nodeKey.slice(0, 8), name, carrier, clusterId })
     const news = this.#peers.linkUp(link)
+    this.#peerNews++
     this.#founding.linkUp(nodeKey, link.hello)
     if (news && this.#replica?.memberOf(peerIdOf(link.hello)) != null) this.#rememberMembers()
     this.#wake()
@@ -227,7 +241,7 @@ export class Runtime implements Service, TransportEvents {
 
   lagMs(): number | null {
     const ticks = this.#replica?.lagTicks ?? null
-    return ticks === null ? null : ticks * LIMITS.tickMs
+    return ticks === null ? null : ticks * this.tickMs
   }
 
   admin(name: string, args: unknown): Promise<unknown> {
@@ -306,9 +320,18 @@ export class Runtime implements Service, TransportEvents {
   }
 
   #noteLeader(replica: Replica): void {
+    // Most turns change nothing here, and this runs in every one.
+    const { leader: peer, term } = replica.raft
+    const seen = this.#leaderSeen
+    if (seen.peer === peer && seen.term === term && seen.news === this.#peerNews) return
+    this.#leaderSeen = { peer, term, news: this.#peerNews }
     const leader = leaderInfo(this.#statusParts(), replica)
-    const { leaderId, leaderUrl, term } = this.#leader
-    if (leader.leaderId === leaderId && leader.leaderUrl === leaderUrl && leader.term === term) {
+    const before = this.#leader
+    if (
+      leader.leaderId === before.leaderId &&
+      leader.leaderUrl === before.leaderUrl &&
+      leader.term === before.term
+    ) {
       return
     }
     this.#leader = leader
@@ -404,10 +427,10 @@ export class Runtime implements Service, TransportEvents {
     this.#replica = new Replica({
       raft: this.#raftOptions(this.#firstBatch ?? recovered),
       machine: this.#parts.machine,
-      tickMs: LIMITS.tickMs,
+      tickMs: this.tickMs,
       pendingRequestsMax: LIMITS.pendingRequestsMax,
       pendingRequestBytesMax: LIMITS.pendingRequestBytesMax,
-      leaderViewTicks: Math.ceil(LIMITS.leaderViewMs / LIMITS.tickMs),
+      leaderViewTicks: Math.ceil(LIMITS.leaderViewMs / this.tickMs),
       hashEveryEntries: LIMITS.hashEveryEntries,
       hashesKept: LIMITS.hashesKept,
     })
@@ -418,8 +441,8 @@ export class Runtime implements Service, TransportEvents {
       self: peerIdOf(this.#self),
       hardState: start.hardState,
       entries: start.entries,
-      electionTicks: Math.ceil(this.#parts.electionMs / LIMITS.tickMs),
-      heartbeatTicks: Math.max(1, Math.round(this.#parts.heartbeatMs / LIMITS.tickMs)),
+      electionTicks: Math.ceil(this.#parts.electionMs / this.tickMs),
+      heartbeatTicks: Math.max(1, Math.round(this.#parts.heartbeatMs / this.tickMs)),
       random: new Random(this.#parts.seed),
       window: { messagesMax: LIMITS.inflightAppendsMax, bytesMax: LIMITS.inflightBytesMax },
       appendBytesMax: LIMITS.appendBytesMax,

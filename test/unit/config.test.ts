@@ -16,7 +16,7 @@ import {
   printableConfig,
   resolveOptions,
   seedSettings,
-  ticksOf,
+  tickMsFor,
   UsageError,
 } from '../../node/config.ts'
 
@@ -239,9 +239,9 @@ test('what only seeds the replicated settings is named when the cluster overrule
 })
 
 test('timeouts are whole ticks, at least one', () => {
-  assert.is(ticksOf(1), 1)
-  assert.is(ticksOf(100), 100 / LIMITS.tickMs)
-  assert.is(ticksOf(101), 100 / LIMITS.tickMs + 1)
+  assert.is(tickMsFor(1), LIMITS.tickMsMin)
+  assert.is(tickMsFor(50), 50)
+  assert.is(tickMsFor(1000), LIMITS.tickMsMax)
 })
 
 test.run()

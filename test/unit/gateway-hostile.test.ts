@@ -105,6 +105,18 @@ hostile('a huge body is not taken in', async () => {
   await alive(lab)
 })
 
+hostile('whoever sends on after an early answer is not reset before it can be read', async () => {
+  const lab = await openLab({ limits: { lingerMs: 5000 } })
+  const wire = new Wire(lab.port)
+  wire.send('PUT /v1/kv/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3000000\r\n\r\n')
+  await wire.shows(/^HTTP\/1.1 413 [\s\S]*too-large/)
+  const failure = await new Promise<unknown>((resolve) => {
+    wire.socket.write('x'.repeat(3_000_000), (error) => resolve(error ?? null))
+  })
+  assert.is(failure, null)
+  await wire.ended()
+})
+
 hostile('more clients than the limit are told so, and peers still get in', async () => {
   let peers = 0
   const lab = await openLab({
@@ -164,6 +176,25 @@ hostile('a client that never reads is cut off', async () => {
   await eventually('the cut', () => lab.gateway.clientCount === 0)
   client.socket.terminate()
   await alive(lab)
+})
+
+hostile('a client that leaves its answers lying is cut off', async () => {
+  const lab = await openLab({ limits: { silenceMsMax: 300 } })
+  await http(lab, '/v1/kv/big', { method: 'PUT', body: 'v'.repeat(1_000_000) })
+  const client = await new TestClient(lab).open()
+  client.socket.pause()
+  const query = encodeKvQuery({ type: 'get', key: bytes('big') })
+  // More than the kernel holds, less than the limit.
+  client.send(
+    ...Array.from({ length: 14 }, () => ({
+      type: 'query' as const,
+      timeoutMs: 0,
+      consistency: 'stale' as const,
+      query,
+    })),
+  )
+  await eventually('the cut', () => lab.gateway.clientCount === 0)
+  client.socket.terminate()
 })
 
 hostile('too many requests ahead of their answers', async () => {

@@ -13,6 +13,7 @@ const CTRL_C = '\u0003'
 const CTRL_D = '\u0004'
 const TAB = '\t'
 const UP = '\u001b[A'
+const LEFT = '\u001b[D'
 
 const terminal = suite('shell on a terminal')
 terminal.after.each(closeShellLabs)
@@ -38,11 +39,14 @@ terminal('a new leader changes the prompt and not the line being typed', async (
   const lab = await openShellLab()
   const screen = new FakeTerminal(lab)
   await screen.shows(/demo member 1@t3> $/)
-  screen.types('put a on')
-  await screen.shows(/put a on$/)
+  screen.types('put a oe')
+  await screen.shows(/put a oe$/)
+  screen.types(LEFT)
   lab.service.elect({ leaderId: 2, leaderUrl: null, term: 4 })
-  await screen.shows(/demo (#2|member 2)@t4> put a on/)
-  screen.types('e\r')
+  await screen.shows(/demo (#2|member 2)@t4> put a oe/)
+  screen.types('n')
+  await screen.shows(/put a one/)
+  screen.types('\r')
   await screen.shows(/Set "a" to: "one"/)
   lab.service.elect({ leaderId: null, leaderUrl: null, term: 5 })
   await screen.shows(/demo no leader@t5> /)

@@ -82,6 +82,8 @@ class NodeGateway implements Gateway {
   /** Every connection but the peers'. */
   readonly #sockets = new Set<Duplex>()
   readonly #pipelines = new Map<Duplex, Pipeline>()
+  /** Connections that became WebSockets of clients. */
+  readonly #upgraded = new WeakSet<Duplex>()
   #closing: Promise<void> | null = null
   #warned = false
 
@@ -167,8 +169,6 @@ class NodeGateway implements Gateway {
   #isBusy(socket: Duplex): boolean {
     return this.#pipelines.has(socket) || this.#upgraded.has(socket) || socket.writableLength > 0
   }
-
-  readonly #upgraded = new WeakSet<Duplex>()
 
   #emptied(deadlineMs: number): Promise<void> {
     if (this.#sockets.size === 0) return Promise.resolve()

@@ -1,6 +1,6 @@
 /**
  * Who may call (CONTRACT). A local program needs no token, but a web page in a local browser is no local program: it is known
- * by its Origin, and a rebound DNS name by its Host. Nothing here may look at the path, log a token, or keep one longer than a call.
+ * by its Origin, and a rebound DNS name by its Host. Nothing here may look at the path or log a token.
  */
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'

@@ -17,11 +17,15 @@ import {
 } from '../raft/entry-codec.ts'
 import type { RaftMessage } from '../raft/messages.ts'
 import type { Entry, EntryId, Term } from '../raft/types.ts'
-import type { PeerFrame } from './transport.ts'
+import type { PeerFrame, RefusalReason } from './transport.ts'
 
 export const WIRE_VERSION = 1
 export const BATCH_HEADER_BYTES = 1 + 16
 const FRAME_HEADER_BYTES = 1 + 4
+/** Frames in one batch: bounds what decoding allocates beyond the bytes themselves. */
+export const FRAMES_MAX = 16 * 1024
+/** A frame that is larger never leaves: Noise messages end at 16 MiB. */
+export const FRAME_BYTES_MAX = 15 * 1024 * 1024
 
 /** Control frames of the transport itself; nobody above it sees them. */
 export type ControlFrame =
@@ -31,11 +35,19 @@ export type ControlFrame =
   | { readonly type: 'hello'; readonly body: Uint8Array }
   | { readonly type: 'ping'; readonly nonce: number }
   | { readonly type: 'pong'; readonly nonce: number }
+  /** The last frame of a link that its sender refuses to keep: why. Only after the proofs. */
+  | { readonly type: 'goodbye'; readonly reason: RefusalReason }
 
 export type WireFrame = PeerFrame | ControlFrame
 
 export class MalformedFrame extends Error {
   override readonly name = 'MalformedFrame'
+  readonly reason: 'malformed' | 'version'
+
+  constructor(message: string, reason: 'malformed' | 'version' = 'malformed') {
+    super(message)
+    this.reason = reason
+  }
 }
 
 const TYPES = {
@@ -43,6 +55,7 @@ const TYPES = {
   hello: 2,
   ping: 3,
   pong: 4,
+  goodbye: 5,
   founding: 16,
   forward: 17,
   forwardReply: 18,
@@ -62,6 +75,15 @@ const TYPES = {
 
 const OPERATIONS = ['command', 'readIndex'] as const
 const OUTCOMES = ['done', 'not-leader', 'overloaded', 'disk-full', 'closing'] as const
+const REASONS: readonly RefusalReason[] = [
+  'wrong-topic',
+  'wrong-key',
+  'wrong-cluster',
+  'handshake-timeout',
+  'malformed',
+  'clone',
+  'version',
+]
 
 /** Bytes of the frame with its header. */
 export function frameBytes(frame: WireFrame): number {
@@ -78,6 +100,8 @@ function bodyBytes(frame: WireFrame): number {
     case 'ping':
     case 'pong':
       return 4
+    case 'goodbye':
+      return 1
     case 'forward':
       return 8 + 1 + frame.body.length
     case 'forwardReply':
@@ -123,11 +147,7 @@ export function encodeBatch(clusterId: string | null, frames: readonly WireFrame
   const bytes = new Uint8Array(size)
   const view = new DataView(bytes.buffer)
   bytes[0] = WIRE_VERSION
-  if (clusterId !== null) {
-    for (let i = 0; i < 16; i++) {
-      bytes[1 + i] = Number.parseInt(clusterId.slice(i * 2, i * 2 + 2), 16)
-    }
-  }
+  if (clusterId !== null) bytes.set(clusterIdBytes(clusterId), 1)
   let at = BATCH_HEADER_BYTES
   for (const frame of frames) {
     const length = bodyBytes(frame)
@@ -137,6 +157,22 @@ export function encodeBatch(clusterId: string | null, frames: readonly WireFrame
     at += FRAME_HEADER_BYTES + length
   }
   return bytes
+}
+
+/** A node has one clusterId, and its peers have the same: the last one is remembered in both directions. */
+let knownId = ''
+let knownBytes: Uint8Array = new Uint8Array(16)
+
+function clusterIdBytes(clusterId: string): Uint8Array {
+  if (clusterId !== knownId) {
+    const bytes = new Uint8Array(16)
+    for (let i = 0; i < 16; i++) {
+      bytes[i] = Number.parseInt(clusterId.slice(i * 2, i * 2 + 2), 16)
+    }
+    knownId = clusterId
+    knownBytes = bytes
+  }
+  return knownBytes
 }
 
 function typeOf(frame: WireFrame): number {
@@ -158,6 +194,9 @@ function writeBody(view: DataView, bytes: Uint8Array, at: number, frame: WireFra
     case 'ping':
     case 'pong':
       view.setUint32(at, frame.nonce)
+      return
+    case 'goodbye':
+      view.setUint8(at, REASONS.indexOf(frame.reason))
       return
     case 'forward':
       writeU64(view, at, frame.requestId)
@@ -228,14 +267,20 @@ export interface Batch {
   readonly frames: readonly WireFrame[]
 }
 
-/** Payloads are views of `bytes`, which the caller must not use again. Throws MalformedFrame. */
+/**
+ * Payloads and bodies are views of `bytes`: nobody may write to it again, and who keeps one small payload for long keeps the
+ * whole batch alive and should copy. Throws MalformedFrame and nothing else.
+ */
 export function decodeBatch(bytes: Uint8Array): Batch {
   if (bytes.length < BATCH_HEADER_BYTES) throw new MalformedFrame('a batch is too short')
-  if (bytes[0] !== WIRE_VERSION) throw new MalformedFrame(`unknown wire version ${bytes[0]}`)
+  if (bytes[0] !== WIRE_VERSION) {
+    throw new MalformedFrame(`unknown wire version ${bytes[0]}`, 'version')
+  }
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   const frames: WireFrame[] = []
   let at = BATCH_HEADER_BYTES
   while (at < bytes.length) {
+    if (frames.length === FRAMES_MAX) throw new MalformedFrame('too many frames in a batch')
     if (bytes.length - at < FRAME_HEADER_BYTES) throw new MalformedFrame('a frame is cut off')
     const length = view.getUint32(at + 1)
     const start = at + FRAME_HEADER_BYTES
@@ -247,14 +292,20 @@ export function decodeBatch(bytes: Uint8Array): Batch {
 }
 
 function readClusterId(bytes: Uint8Array): string | null {
-  let text = ''
   let any = 0
-  for (let i = 1; i < BATCH_HEADER_BYTES; i++) {
-    const byte = bytes[i] as number
+  let isKnown = knownId !== ''
+  for (let i = 0; i < 16; i++) {
+    const byte = bytes[1 + i] as number
     any |= byte
+    if (byte !== knownBytes[i]) isKnown = false
+  }
+  if (any === 0) return null
+  if (isKnown) return knownId
+  let text = ''
+  for (const byte of bytes.subarray(1, BATCH_HEADER_BYTES)) {
     text += byte.toString(16).padStart(2, '0')
   }
-  return any === 0 ? null : text
+  return text
 }
 
 class BodyReader {
@@ -289,6 +340,8 @@ class BodyReader {
         return { type: 'ping', nonce: this.#u32() }
       case TYPES.pong:
         return { type: 'pong', nonce: this.#u32() }
+      case TYPES.goodbye:
+        return { type: 'goodbye', reason: this.#oneOf(REASONS) }
       case TYPES.forward:
         return {
           type: 'forward',

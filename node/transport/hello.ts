@@ -6,7 +6,7 @@ import { createHmac, timingSafeEqual } from 'node:crypto'
 import { isHex } from '../raft/configuration.ts'
 import type { Hello } from './transport.ts'
 
-const HELLO_BYTES_MAX = 16 * 1024
+export const HELLO_BYTES_MAX = 16 * 1024
 const NAME_CHARS_MAX = 64
 const URLS_MAX = 16
 const URL_CHARS_MAX = 512
@@ -33,7 +33,15 @@ export function isProof(given: Uint8Array, wanted: Uint8Array): boolean {
 /** Without the nodeKey: that is what Noise has proved. */
 export function encodeHello(hello: Hello): Uint8Array {
   const { storageId, bootId, bootCounter, clusterId, name, urls } = hello
-  const content = { protocol: 1, storageId, bootId, bootCounter, clusterId, name, urls }
+  const content = {
+    protocol: 1,
+    storageId,
+    bootId,
+    bootCounter,
+    clusterId,
+    name: name.replace(/\p{Cc}/gu, '?').slice(0, NAME_CHARS_MAX),
+    urls: urls.slice(0, URLS_MAX),
+  }
   return new TextEncoder().encode(JSON.stringify(content))
 }
 
@@ -54,7 +62,8 @@ export function decodeHello(body: Uint8Array, nodeKey: string): Hello | null {
   if (protocol !== 1 || !isHex(storageId, 32) || !isHex(bootId, 16)) return null
   if (!Number.isSafeInteger(bootCounter) || (bootCounter as number) < 0) return null
   if (clusterId !== null && !isHex(clusterId, 32)) return null
-  if (typeof name !== 'string' || name.length > NAME_CHARS_MAX) return null
+  // Names end up in logs and on terminals.
+  if (typeof name !== 'string' || name.length > NAME_CHARS_MAX || /\p{Cc}/u.test(name)) return null
   if (!Array.isArray(urls) || urls.length > URLS_MAX || !urls.every(isUrl)) return null
   return {
     nodeKey,
@@ -65,6 +74,24 @@ export function decodeHello(body: Uint8Array, nodeKey: string): Hello | null {
     name,
     urls,
   }
+}
+
+/**
+ * A ws:// or wss:// address in its one normal form, without a trailing slash; a path stays, for proxies. Null for anything else:
+ * hints come from anybody, and must not make this node send credentials or queries of their choice.
+ */
+export function peerUrl(text: string): string | null {
+  if (text.length > URL_CHARS_MAX || !/^wss?:\/\//i.test(text)) return null
+  let url: URL
+  try {
+    url = new URL(text)
+  } catch {
+    return null
+  }
+  if (url.username !== '' || url.password !== '' || url.search !== '' || url.hash !== '')
+    return null
+  if (url.hostname === '' || url.port === '0') return null
+  return `${url.protocol}//${url.host}${url.pathname.replace(/\/+$/, '')}`
 }
 
 function isUrl(value: unknown): value is string {

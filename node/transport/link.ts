@@ -1,50 +1,55 @@
 /**
- * One link from the first byte to the last: Noise over any byte stream, the topic proof, hellos, then frames. It must never hand a
- * frame upwards, or tell who this node is, before the other side has proved that it knows the topic.
+ * One link from the first byte to the last: the topic proof and hellos over an encrypted channel, then frames. It must never hand
+ * a frame upwards, or say more than its key, before the other side has proved that it knows the topic.
  */
-import type { Duplex } from 'node:stream'
-import SecretStream from '@hyperswarm/secret-stream'
-import { decodeBatch, encodeBatch, frameBytes, MalformedFrame, type WireFrame } from './codec.ts'
+import type { Channel, Clock } from './channel.ts'
+import {
+  decodeBatch,
+  encodeBatch,
+  FRAME_BYTES_MAX,
+  FRAMES_MAX,
+  frameBytes,
+  MalformedFrame,
+  type WireFrame,
+} from './codec.ts'
 import { decodeHello, encodeHello, isProof, type LinkRole, proofOf } from './hello.ts'
 import type { Hello, Link, PeerFrame, RefusalReason } from './transport.ts'
 
 export interface LinkOptions {
-  readonly keyPair: { readonly publicKey: Uint8Array; readonly secretKey: Uint8Array }
+  /** The topic's link capability, 32 bytes. */
   readonly capability: Uint8Array
   readonly hello: () => Hello
+  /** This node's own, now. */
+  readonly clusterId: () => string | null
+  readonly clock: Clock
   readonly handshakeMs: number
-  /** Bytes that wait for the socket; beyond it `send` refuses. */
+  /** Bytes that wait to be handed to the system; beyond it `send` refuses. */
   readonly queueBytesMax: number
-  /** One write at most; Noise messages end at 16 MiB. */
+  /** One write, unless a single frame is larger: what an urgent frame may have to wait for. */
   readonly batchBytesMax: number
-  readonly nowMs: () => number
 }
 
 export interface LinkEvents {
-  /** Proof and hello were accepted. Not yet visible above: the transport decides whether it keeps this one. */
+  /** Proof and hello were accepted. Not yet visible above: the link table decides whether it keeps this one. */
   greeted(link: PeerLink): void
   frame(link: PeerLink, frame: PeerFrame): void
-  /** The peer's clusterId has changed on a live link. */
+  /** The peer's clusterId, name or urls have changed on a live link. */
   helloChanged(link: PeerLink): void
   refused(link: PeerLink, reason: RefusalReason, detail: string): void
   closed(link: PeerLink): void
 }
 
-/** Raw bytes an end may send before its proof was accepted: a handshake needs less than 1 KiB. */
-const UNPROVEN_BYTES_MAX = 16 * 1024
-/** A refused peer gets what was already written to it (a proof, a hello), so that it can tell its operator the reason. */
+export type DialResult = 'linked' | 'failed' | 'refused' | 'self'
+
+/** A refused peer gets what was already written to it, so that it can tell its operator the reason. */
 const LEAVE_MS = 300
+/** What a frame that waits costs besides its bytes. */
+const WAITING_FRAME_BYTES = 64
 
 /** `leaving`: refused, and open only so that the other end can learn why. */
 type Stage = 'noise' | 'proof' | 'hello' | 'up' | 'leaving' | 'closed'
 
 const SENDING: ReadonlySet<Stage> = new Set(['proof', 'hello', 'up'])
-
-interface NoiseStream extends Duplex {
-  readonly remotePublicKey: Uint8Array | null
-  readonly handshakeHash: Uint8Array | null
-  readonly rawBytesWritten: number
-}
 
 export class PeerLink implements Link {
   readonly linkId: number
@@ -53,34 +58,41 @@ export class PeerLink implements Link {
   /** The address that was dialled; null for an inbound link. */
   readonly url: string | null
   rttMs: number | null = null
-  /** When an echo last came back, by nowMs. */
+  /** When an echo last came back. */
   echoedMs: number
-  /** Bookkeeping of the transport: the dial of this link was reported to an end; the link was shown above. */
-  dialReported = false
-  wasKept = false
+  /** When it was greeted. */
+  upMs = 0
+  /** The other end or the network cut it off, instead of closing. */
+  wasReset = false
   readonly #options: LinkOptions
   readonly #events: LinkEvents
   readonly #expectedKey: string | null
-  readonly #raw: Duplex
-  readonly #noise: NoiseStream
-  readonly #timer: NodeJS.Timeout
+  readonly #channel: Channel
+  readonly #dialEnded: (result: DialResult, nodeKey: string | null) => void
+  #cancelTimer: () => void
   #stage: Stage = 'noise'
   #nodeKey: string | null = null
+  #handshakeHash: Uint8Array = new Uint8Array()
   #hello: Hello | null = null
-  #rawBytes = 0
-  #writtenBytes = 0
+  /** What waits while the channel has no room: heartbeats and votes pass Appends and requests. */
+  #urgent: WireFrame[] = []
+  #bulk: WireFrame[] = []
+  #waitingBytes = 0
+  #blocked = false
   #pingNonce = 0
   /** When each unanswered ping left: on a slow link several are under way. */
   readonly #pingsSent = new Map<number, number>()
-  #onPong: (() => void)[] = []
+  #probes: ((alive: boolean) => void)[] = []
 
   constructor(parts: {
     linkId: number
     carrier: 'direct' | 'tunnelled'
-    raw: Duplex
+    channel: Channel
     isInitiator: boolean
     url: string | null
     expectedKey: string | null
+    /** Called once, however this link ends up. */
+    dialEnded: (result: DialResult, nodeKey: string | null) => void
     options: LinkOptions
     events: LinkEvents
   }) {
@@ -91,27 +103,30 @@ export class PeerLink implements Link {
     this.#expectedKey = parts.expectedKey
     this.#options = parts.options
     this.#events = parts.events
-    this.#raw = parts.raw
-    this.echoedMs = parts.options.nowMs()
-    this.#raw.on('data', this.#countRaw)
-    this.#noise = new SecretStream(parts.isInitiator, parts.raw, {
-      keyPair: parts.options.keyPair,
-    }) as NoiseStream
-    this.#noise.on('open', () => this.#opened())
-    this.#noise.on('data', (bytes: Uint8Array) => this.#received(bytes))
-    this.#noise.on('error', () => this.close())
-    this.#noise.on('close', () => this.close())
-    // After a refusal the Noise stream may stay silent for ever: the socket's end is the link's end.
-    this.#raw.on('error', () => this.close())
-    this.#raw.on('close', () => this.close())
-    this.#timer = setTimeout(
-      () => this.refuse('handshake-timeout', `no ${this.#stage} in time`),
-      parts.options.handshakeMs,
+    this.#channel = parts.channel
+    let reported = false
+    this.#dialEnded = (result, nodeKey) => {
+      if (!reported) parts.dialEnded(result, nodeKey)
+      reported = true
+    }
+    const { clock, handshakeMs } = parts.options
+    this.echoedMs = clock.nowMs()
+    this.#cancelTimer = clock.later(handshakeMs, () =>
+      this.refuse('handshake-timeout', `the ${this.#stage} did not come in time`),
     )
-  }
-
-  get stage(): Stage {
-    return this.#stage
+    this.#channel.start({
+      open: (nodeKey, handshakeHash) => this.#opened(nodeKey, handshakeHash),
+      message: (bytes) => this.#received(bytes),
+      drain: () => {
+        this.#blocked = false
+        this.#flush()
+      },
+      broken: (detail) => this.refuse('malformed', detail),
+      closed: (wasReset) => {
+        this.wasReset = wasReset
+        this.close()
+      },
+    })
   }
 
   get isUp(): boolean {
@@ -132,100 +147,108 @@ export class PeerLink implements Link {
     return this.#hello
   }
 
-  /** Bytes given to `send` that Noise has not yet handed to the socket, and what the socket holds. */
   get queuedBytes(): number {
-    const overhead = this.#noise.rawBytesWritten
-    return Math.max(0, this.#writtenBytes - overhead) + this.#raw.writableLength
+    return this.#waitingBytes + this.#channel.pendingBytes
   }
 
-  /** All of it in one write, or in a few when it is more than a batch may hold. False: the queue is full, nothing was taken. */
+  reportDial(result: DialResult): void {
+    this.#dialEnded(result, this.#nodeKey)
+  }
+
+  /** False: not up, a frame too large, or the queue is full; then nothing was taken. The frames' bytes must not change any more. */
   send(frames: readonly WireFrame[]): boolean {
     if (!SENDING.has(this.#stage)) return false
-    if (this.queuedBytes > this.#options.queueBytesMax) return false
-    const { clusterId } = this.#options.hello()
-    for (const part of this.#parts(frames)) {
-      const batch = encodeBatch(clusterId, part)
-      this.#writtenBytes += batch.length
-      this.#noise.write(batch)
+    let bytes = 0
+    for (const frame of frames) {
+      const size = frameBytes(frame)
+      if (size > FRAME_BYTES_MAX) return false
+      bytes += size + WAITING_FRAME_BYTES
     }
+    if (this.queuedBytes + bytes > this.#options.queueBytesMax) return false
+    this.#enqueue(frames, bytes)
     return true
   }
 
   ping(): void {
     this.#pingNonce = (this.#pingNonce + 1) >>> 0
     // Bounded by the link's own timeout, after which it is closed.
-    this.#pingsSent.set(this.#pingNonce, this.#options.nowMs())
-    this.send([{ type: 'ping', nonce: this.#pingNonce }])
+    this.#pingsSent.set(this.#pingNonce, this.#options.clock.nowMs())
+    this.#say({ type: 'ping', nonce: this.#pingNonce })
   }
 
-  /** Calls back with whether the other end answered a ping in time. */
+  /** Calls back with whether the other end answers a ping that leaves now; false at once when the link ends. */
   probe(timeoutMs: number, answered: (alive: boolean) => void): void {
-    let done = false
+    if (!this.isUp) return answered(false)
     const finish = (alive: boolean): void => {
-      if (done) return
-      done = true
-      clearTimeout(timer)
+      cancel()
+      this.#probes = this.#probes.filter((other) => other !== finish)
       answered(alive)
     }
-    const timer = setTimeout(() => finish(false), timeoutMs)
-    if (this.#stage === 'closed') return finish(false)
-    this.#onPong.push(() => finish(true))
+    const cancel = this.#options.clock.later(timeoutMs, () => finish(false))
+    this.#probes.push(finish)
+    // An answer to an earlier ping proves only that the peer was alive before the question came up.
+    this.#pingsSent.clear()
     this.ping()
   }
 
-  /** Tells the other end of a change of this node's own clusterId. */
+  /** Tells the other end of a change of this node's own clusterId. Before the proof nothing was told that could be outdated. */
   sayHello(): void {
-    if (this.#stage === 'up') {
-      this.send([{ type: 'hello', body: encodeHello(this.#options.hello()) }])
-    }
+    if (this.#stage !== 'up' && this.#stage !== 'hello') return
+    this.#say({ type: 'hello', body: encodeHello(this.#options.hello()) })
   }
 
-  /** Idempotent. */
+  /** Idempotent. What is queued is lost. */
   close(): void {
     if (this.#stage === 'closed') return
     this.#stage = 'closed'
-    clearTimeout(this.#timer)
-    this.#noise.destroy()
-    this.#raw.destroy()
-    this.#onPong = []
+    this.#cancelTimer()
+    this.#channel.close()
+    this.#urgent = []
+    this.#bulk = []
+    this.#waitingBytes = 0
     this.#events.closed(this)
+    this.#dialEnded('failed', this.#nodeKey)
+    const probes = this.#probes
+    this.#probes = []
+    for (const finish of probes) finish(false)
   }
 
-  /** Reports the refusal and closes the link soon; nothing that still arrives on it counts. */
+  /** Reports the refusal and closes the link, soon or at once; nothing that still arrives on it counts. */
   refuse(reason: RefusalReason, detail: string): void {
     if (this.#stage === 'closed' || this.#stage === 'leaving') return
-    this.#stage = 'leaving'
-    clearTimeout(this.#timer)
-    this.#events.refused(this, reason, detail)
-    setTimeout(() => this.close(), LEAVE_MS)
+    const isMember = this.#stage === 'hello' || this.#stage === 'up'
+    if (isMember) this.#say({ type: 'goodbye', reason })
+    this.#leave(reason, detail)
+    // Whoever breaks the rules before the proof gets no more of this node's time.
+    if (!isMember && (reason === 'malformed' || reason === 'handshake-timeout')) this.close()
   }
 
-  readonly #countRaw = (chunk: Uint8Array): void => {
-    this.#rawBytes += chunk.length
-    if (this.#stage === 'hello' || this.#stage === 'up') this.#raw.off('data', this.#countRaw)
-    else if (this.#rawBytes > UNPROVEN_BYTES_MAX) {
-      this.refuse('malformed', 'too much was sent before the proof')
-    }
+  #leave(reason: RefusalReason, detail: string): void {
+    this.#stage = 'leaving'
+    this.#cancelTimer()
+    this.#cancelTimer = this.#options.clock.later(LEAVE_MS, () => this.close())
+    const isSelf = this.#nodeKey !== null && this.#nodeKey === this.#options.hello().nodeKey
+    this.#dialEnded(isSelf ? 'self' : 'refused', this.#nodeKey)
+    this.#events.refused(this, reason, detail)
   }
+
+  // --- receiving ----------------------------------------------------------------------------------------------------
 
   get #role(): LinkRole {
     return this.isInitiator ? 'initiator' : 'responder'
   }
 
-  #proof(prover: LinkRole): Uint8Array {
-    const { capability } = this.#options
-    return proofOf(capability, this.#noise.handshakeHash as Uint8Array, prover)
-  }
-
-  #opened(): void {
+  #opened(nodeKey: string, handshakeHash: Uint8Array): void {
     if (this.#stage !== 'noise') return
-    this.#nodeKey = Buffer.from(this.#noise.remotePublicKey as Uint8Array).toString('hex')
+    this.#nodeKey = nodeKey
+    this.#handshakeHash = handshakeHash
     // With the XX pattern Noise takes any key: a wrong one shows only here.
-    if (this.#expectedKey !== null && this.#nodeKey !== this.#expectedKey) {
-      return this.refuse('wrong-key', `another node answers there: ${this.#nodeKey.slice(0, 8)}`)
+    if (this.#expectedKey !== null && nodeKey !== this.#expectedKey) {
+      return this.refuse('wrong-key', `another node answers there: ${nodeKey.slice(0, 8)}`)
     }
     this.#stage = 'proof'
-    this.send([{ type: 'proof', mac: this.#proof(this.#role) }])
+    const mac = proofOf(this.#options.capability, handshakeHash, this.#role)
+    this.#say({ type: 'proof', mac })
   }
 
   #received(bytes: Uint8Array): void {
@@ -233,56 +256,62 @@ export class PeerLink implements Link {
     try {
       const { clusterId, frames } = decodeBatch(bytes)
       for (const frame of frames) {
-        this.#frame(frame, clusterId)
+        this.#onAnyFrame(frame, clusterId)
         // A frame may have closed the link.
         if (!SENDING.has(this.#stage)) return
       }
     } catch (error) {
       if (!(error instanceof MalformedFrame)) throw error
-      this.refuse('malformed', error.message)
+      this.refuse(error.reason, error.message)
     }
   }
 
-  #frame(frame: WireFrame, clusterId: string | null): void {
-    switch (this.#stage) {
-      case 'proof':
-        return this.#onProof(frame)
-      case 'hello':
-        if (frame.type !== 'hello') return this.refuse('malformed', 'a frame before the hello')
-        return this.#onHello(frame.body)
-      case 'up':
-        return this.#onFrame(frame, clusterId)
+  #onAnyFrame(frame: WireFrame, clusterId: string | null): void {
+    if (this.#stage === 'proof') return this.#onProof(frame)
+    if (frame.type === 'goodbye') {
+      return this.#leave(frame.reason, 'the other side refused this link')
     }
+    if (this.#stage === 'up') return this.#onFrame(frame, clusterId)
+    if (frame.type !== 'hello') return this.refuse('malformed', 'a frame before the hello')
+    this.#onHello(frame.body)
   }
 
   #onProof(frame: WireFrame): void {
-    const wanted = this.#proof(this.isInitiator ? 'responder' : 'initiator')
+    const { capability } = this.#options
+    const prover = this.isInitiator ? 'responder' : 'initiator'
+    const wanted = proofOf(capability, this.#handshakeHash, prover)
     if (frame.type !== 'proof' || !isProof(frame.mac, wanted)) {
       return this.refuse('wrong-topic', 'the other side does not know this topic')
     }
+    this.#channel.trust()
     this.#stage = 'hello'
-    this.send([{ type: 'hello', body: encodeHello(this.#options.hello()) }])
+    this.sayHello()
   }
 
   #onHello(body: Uint8Array): void {
     const hello = decodeHello(body, this.#nodeKey as string)
     if (hello === null) return this.refuse('malformed', 'the hello is malformed')
-    const first = this.#hello === null
+    const before = this.#hello
+    if (before !== null && !mayFollow(before, hello)) {
+      return this.refuse('malformed', 'the hello names another node than the one before')
+    }
     this.#hello = hello
-    if (!first) return this.#events.helloChanged(this)
+    if (before !== null) return this.#events.helloChanged(this)
     this.#stage = 'up'
-    this.echoedMs = this.#options.nowMs()
-    clearTimeout(this.#timer)
+    this.upMs = this.#options.clock.nowMs()
+    this.echoedMs = this.upMs
+    this.#cancelTimer()
     this.#events.greeted(this)
   }
 
-  #onFrame(frame: WireFrame, clusterId: string | null): void {
+  #onFrame(frame: Exclude<WireFrame, { type: 'goodbye' }>, clusterId: string | null): void {
     switch (frame.type) {
       case 'ping':
+        // Through the limit of the queue: a peer that asks and never reads must not fill the memory.
         this.send([{ type: 'pong', nonce: frame.nonce }])
         return
       case 'pong':
-        return this.#onPongFrame(frame.nonce)
+        return this.#onPong(frame.nonce)
       case 'hello':
         return this.#onHello(frame.body)
       case 'proof':
@@ -291,48 +320,78 @@ export class PeerLink implements Link {
         return this.#events.frame(this, frame)
       default: {
         // Everything of the cluster travels only between nodes that both belong to it, now.
-        const own = this.#options.hello().clusterId
+        const own = this.#options.clusterId()
         if (own !== null && clusterId === own) this.#events.frame(this, frame)
       }
     }
   }
 
-  #onPongFrame(nonce: number): void {
+  #onPong(nonce: number): void {
     const sentMs = this.#pingsSent.get(nonce)
     if (sentMs === undefined) return
     for (const [earlier] of this.#pingsSent) {
-      if (earlier <= nonce) this.#pingsSent.delete(earlier)
+      this.#pingsSent.delete(earlier)
+      if (earlier === nonce) break
     }
-    const now = this.#options.nowMs()
-    this.echoedMs = now
-    const sample = now - sentMs
+    const nowMs = this.#options.clock.nowMs()
+    this.echoedMs = nowMs
+    const sample = nowMs - sentMs
     this.rttMs = this.rttMs === null ? sample : this.rttMs + (sample - this.rttMs) / 8
-    const waiting = this.#onPong
-    this.#onPong = []
-    for (const answered of waiting) answered()
+    for (const finish of [...this.#probes]) finish(true)
   }
 
-  *#parts(frames: readonly WireFrame[]): Iterable<readonly WireFrame[]> {
-    let part: WireFrame[] = []
-    let bytes = 0
-    for (const frame of urgentFirst(frames)) {
-      const size = frameBytes(frame)
-      if (part.length > 0 && bytes + size > this.#options.batchBytesMax) {
-        yield part
-        part = []
-        bytes = 0
-      }
-      part.push(frame)
-      bytes += size
+  // --- sending ------------------------------------------------------------------------------------------------------
+
+  /** The link's own frames: few, small, and not subject to the limit of the queue. */
+  #say(frame: WireFrame): void {
+    if (SENDING.has(this.#stage)) this.#enqueue([frame], frameBytes(frame) + WAITING_FRAME_BYTES)
+  }
+
+  #enqueue(frames: readonly WireFrame[], bytes: number): void {
+    for (const frame of frames) (isBulk(frame) ? this.#bulk : this.#urgent).push(frame)
+    this.#waitingBytes += bytes
+    this.#flush()
+  }
+
+  #flush(): void {
+    while (!this.#blocked && this.#urgent.length + this.#bulk.length > 0) {
+      const batch = encodeBatch(this.#options.clusterId(), this.#take())
+      this.#blocked = !this.#channel.write(batch)
     }
-    if (part.length > 0) yield part
+  }
+
+  /** What fits into one batch, urgent frames first, at least one. */
+  #take(): WireFrame[] {
+    const taken: WireFrame[] = []
+    let bytes = 0
+    for (const lane of [this.#urgent, this.#bulk]) {
+      let count = 0
+      for (; count < lane.length && taken.length < FRAMES_MAX; count++) {
+        const frame = lane[count] as WireFrame
+        const size = frameBytes(frame)
+        if (taken.length > 0 && bytes + size > this.#options.batchBytesMax) break
+        taken.push(frame)
+        bytes += size
+      }
+      lane.splice(0, count)
+    }
+    this.#waitingBytes -= bytes + taken.length * WAITING_FRAME_BYTES
+    return taken
   }
 }
 
-/** Heartbeats, votes and their answers go ahead of Appends and requests of the same turn. */
-function urgentFirst(frames: readonly WireFrame[]): readonly WireFrame[] {
-  if (frames.length < 2) return frames
-  const isBulk = (frame: WireFrame): boolean =>
-    frame.type === 'raft' ? frame.message.type === 'append' : frame.type !== 'ping'
-  return [...frames.filter((frame) => !isBulk(frame)), ...frames.filter(isBulk)]
+/** Heartbeats, votes, their answers and echoes do not wait behind Appends, requests and founding. */
+function isBulk(frame: WireFrame): boolean {
+  if (frame.type === 'raft') return frame.message.type === 'append'
+  return frame.type !== 'ping' && frame.type !== 'pong'
+}
+
+/** One link is one process of one replica, and who belongs to a cluster belongs to it for ever. */
+function mayFollow(before: Hello, after: Hello): boolean {
+  return (
+    before.storageId === after.storageId &&
+    before.bootId === after.bootId &&
+    before.bootCounter === after.bootCounter &&
+    (before.clusterId === null || before.clusterId === after.clusterId)
+  )
 }

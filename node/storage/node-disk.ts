@@ -13,6 +13,7 @@ const FILE_MODE = 0o600
 const DIRECTORY_MODE = 0o700
 
 type Cause = NodeJS.ErrnoException
+// A call that succeeds hands over null on Node and Bun, undefined on Deno: callbacks here ask only whether it is an error.
 
 export const nodeDisk: HostDisk = {
   stat(target): FileStat | null {
@@ -138,10 +139,8 @@ function openFile(fd: number, target: string): DiskFile {
     path: target,
     write(buffers, position, done) {
       writeAll(fd, buffers, position, (failure) => {
-        if (failure !== null) return done(storageError('write', target, failure))
-        fs.fdatasync(fd, (cause) =>
-          done(cause === null ? null : syncError('fdatasync', target, cause)),
-        )
+        if (failure) return done(storageError('write', target, failure))
+        fs.fdatasync(fd, (cause) => done(cause ? syncError('fdatasync', target, cause) : null))
       })
     },
     close(done) {
@@ -158,18 +157,18 @@ function allocate(
 ): void {
   const temporary = `${target}.tmp`
   fs.open(temporary, 'w', FILE_MODE, (openFailure, fd) => {
-    if (openFailure !== null) return done(storageError('create', temporary, openFailure), null)
+    if (openFailure) return done(storageError('create', temporary, openFailure), null)
     const give = (error: StorageError) => {
       fs.close(fd, () => fs.unlink(temporary, () => done(error, null)))
     }
     fillWithZeros(fd, temporary, head, sizeBytes, (fillFailure) => {
       if (fillFailure !== null) return give(fillFailure)
       fs.fsync(fd, (syncFailure) => {
-        if (syncFailure !== null) return give(syncError('fsync', temporary, syncFailure))
+        if (syncFailure) return give(syncError('fsync', temporary, syncFailure))
         fs.rename(temporary, target, (renameFailure) => {
-          if (renameFailure !== null) return give(storageError('rename', target, renameFailure))
+          if (renameFailure) return give(storageError('rename', target, renameFailure))
           syncDirectoryLater(path.dirname(target), (failure) => {
-            if (failure !== null) return fs.close(fd, () => done(failure, null))
+            if (failure) return fs.close(fd, () => done(failure, null))
             done(null, openFile(fd, target))
           })
         })
@@ -188,9 +187,9 @@ function fillWithZeros(
   const zeros = new Uint8Array(ZERO_CHUNK_BYTES)
   const step = (position: number, chunk: Uint8Array) => {
     writeAll(fd, [chunk], position, (failure) => {
-      if (failure !== null) return done(storageError('write', target, failure))
+      if (failure) return done(storageError('write', target, failure))
       fs.fdatasync(fd, (cause) => {
-        if (cause !== null) return done(syncError('fdatasync', target, cause))
+        if (cause) return done(syncError('fdatasync', target, cause))
         const next = position + chunk.length
         if (next >= sizeBytes) return done(null)
         step(next, zeros.subarray(0, Math.min(ZERO_CHUNK_BYTES, sizeBytes - next)))
@@ -208,7 +207,7 @@ function writeAll(
   done: (failure: Cause | null) => void,
 ): void {
   const written = (failure: Cause | null, count: number) => {
-    if (failure !== null) return done(failure)
+    if (failure) return done(failure)
     const rest = without(buffers, count)
     if (rest.length === 0) return done(null)
     writeAll(fd, rest, position + count, done)
@@ -271,9 +270,9 @@ function syncDirectory(target: string): void {
 
 function syncDirectoryLater(target: string, done: (error: StorageError | null) => void): void {
   fs.open(target, 'r', (openFailure, fd) => {
-    if (openFailure !== null) return done(storageError('open', target, openFailure))
+    if (openFailure) return done(storageError('open', target, openFailure))
     fs.fsync(fd, (failure) => {
-      fs.close(fd, () => done(failure === null ? null : syncError('fsync', target, failure)))
+      fs.close(fd, () => done(failure ? syncError('fsync', target, failure) : null))
     })
   })
 }

@@ -318,7 +318,7 @@ hostile('a value that is itself a piece of a log is never taken for a record', a
   const foreign = `${temporaryDirectory()}/wal`
   const other = open(foreign, { create: true, storageId: 'f'.repeat(32) })
   for (const batch of THREE) await saved(other, batch)
-  await saved(other, { entries: entries(7, 8, 9) })
+  for (let index = 7; index < 12; index++) await saved(other, { entries: entries(index, index, 9) })
   await close(other)
   const foreignPiece = fs.readFileSync(`${foreign}/${FIRST}`).subarray(HEADER_BYTES, 4900)
 

@@ -130,6 +130,8 @@ interface Ingredients {
 /** How long a leader waits for a follower to take over before it stops all the same. */
 const HAND_OVER_MS_MAX = 1500
 const HAND_OVER_POLL_MS = 20
+/** From this part of a tick on, any turn of the loop counts as the tick. */
+const TICK_EARLY = 0.9
 
 class NodeParts implements RunningNode {
   readonly #options: NodeOptions
@@ -142,6 +144,7 @@ class NodeParts implements RunningNode {
   readonly #gateway: Gateway
   #discovery: CombinedDiscovery | null = null
   #swept = false
+  #turn: () => void = () => {}
   #timers: NodeJS.Timeout[] = []
   #port = 0
   #stopping: Promise<void> | null = null
@@ -324,6 +327,7 @@ class NodeParts implements RunningNode {
       electionMs: options.electionMs,
       seed: randomBytes(4).readUInt32LE(),
       defer: (run) => void setImmediate(run),
+      turn: () => this.#turn(),
       nowMs: () => performance.now(),
       wallClock: () => new Date(),
       log: (level, event, fields) => this.#log(level, event, { ...fields }),
@@ -462,6 +466,13 @@ class NodeParts implements RunningNode {
       late = true
       setImmediate(() => setImmediate(tick))
     }, tickMs)
+    // A follower is woken by each heartbeat anyway: its tick comes with it, and the timer is put off.
+    this.#turn = () => {
+      const elapsed = performance.now() - last
+      if (elapsed < TICK_EARLY * tickMs || elapsed > 2 * tickMs) return
+      timer.refresh()
+      tick()
+    }
     let eager = true
     const pace = setInterval(() => {
       const wanted = !this.#runtime.meshed

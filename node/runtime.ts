@@ -7,17 +7,13 @@
 
 import { Alarms } from './alarms.ts'
 import { LIMITS, tickMsFor } from './config.ts'
-import {
-  Founding,
-  type FoundingDrain,
-  type FoundingOptions,
-  parseFoundingMessage,
-} from './founding.ts'
+import type { FoundingOptions } from './founding.ts'
+import { FoundingDriver, type LogStart } from './founding-driver.ts'
 import type { StateMachine } from './machine/machine.ts'
 import { PeerBook } from './peer-book.ts'
 import type { RaftOptions } from './raft/options.ts'
 import { Random } from './raft/random.ts'
-import { type Entry, type PeerId, type PeerIdentity, peerIdOf } from './raft/types.ts'
+import { type PeerId, type PeerIdentity, peerIdOf } from './raft/types.ts'
 import { Replica } from './replica.ts'
 import { errorBody } from './request-table.ts'
 import type {
@@ -46,6 +42,8 @@ export interface RuntimeParts {
   readonly seed: number
   /** Runs `run` when the inputs of this turn are in. */
   readonly defer: (run: () => void) => void
+  /** Called once a turn before the effects are drained: a tick that is nearly due may ride along. */
+  readonly turn: () => void
   /** Monotonic, ms. Only for what is shown. */
   readonly nowMs: () => number
   readonly wallClock: () => Date
@@ -56,13 +54,10 @@ export interface RuntimeParts {
   readonly shown: Pick<StatusParts, 'version' | 'runtime' | 'topic'>
 }
 
-const ENCODER = new TextEncoder()
-const DECODER = new TextDecoder()
-
 export class Runtime implements Service, TransportEvents {
   readonly #parts: RuntimeParts
   readonly #self: PeerIdentity
-  readonly #founding: Founding
+  readonly #founding: FoundingDriver
   readonly #peers: PeerBook
   readonly #alarms: Alarms
   readonly #startedMs: number
@@ -80,7 +75,6 @@ export class Runtime implements Service, TransportEvents {
   }
   /** Counts the changes of what is known of peers' addresses. */
   #peerNews = 0
-  #shownWaiting = ''
   #draining = false
   #closed = false
 
@@ -95,12 +89,26 @@ export class Runtime implements Service, TransportEvents {
       announce: (alarm: Alarm) => log('error', 'alarm.raised', { ...alarm }),
       now: parts.wallClock,
     })
-    this.#founding = new Founding({
-      ...parts.founding,
-      record: founding,
-      self: { ...this.#self, name, urls: parts.urls },
+    this.#founding = new FoundingDriver({
+      identity,
+      transport: parts.transport,
+      peers: this.#peers,
+      alarms: this.#alarms,
+      options: {
+        ...parts.founding,
+        record: founding,
+        self: { ...this.#self, name, urls: parts.urls },
+      },
+      openLog: () => parts.openLog('create'),
+      log: parts.log,
+      fatal: parts.fatal,
+      wake: () => this.#wake(),
+      founded: (storage, first) => this.#becomeMember(storage, first),
     })
-    if (founding.bound?.how === 'founded') this.#becomeMember(parts.openLog('open'))
+    if (founding.bound?.how === 'founded') {
+      const storage = parts.openLog('open')
+      this.#becomeMember(storage, storage.recovered)
+    }
     this.#keepMembers()
   }
 
@@ -170,14 +178,14 @@ export class Runtime implements Service, TransportEvents {
 
   frame(link: Link, frame: PeerFrame): void {
     if (this.#closed) return
-    if (frame.type === 'founding') this.#onFounding(link, frame.body)
+    if (frame.type === 'founding') this.#founding.receive(link, frame.body)
     else this.#replica?.receive(peerIdOf(link.hello), frame)
     this.#wake()
   }
 
   helloChanged(link: Link): void {
     const { nodeKey, clusterId } = link.hello
-    if (clusterId !== null) this.#founding.raftFrame(nodeKey, clusterId)
+    if (clusterId !== null) this.#founding.belongs(nodeKey, clusterId)
     this.#wake()
   }
 
@@ -273,13 +281,14 @@ export class Runtime implements Service, TransportEvents {
     if (this.#draining || this.#closed) return
     this.#draining = true
     this.#parts.defer(() => {
+      if (!this.#closed) this.#parts.turn()
       this.#draining = false
       if (!this.#closed) this.#drain()
     })
   }
 
   #drain(): void {
-    this.#drainFounding()
+    this.#founding.drain()
     const replica = this.#replica
     if (replica === null) return
     const { frames, save, answers, events, more } = replica.drain()
@@ -338,94 +347,13 @@ export class Runtime implements Service, TransportEvents {
     for (const listener of this.#leaderListeners) listener(leader)
   }
 
-  // --- founding -----------------------------------------------------------------------------------------------------
+  // --- membership -----------------------------------------------------------------------------------------------------
 
-  #onFounding(link: Link, body: Uint8Array): void {
-    let json: unknown
-    try {
-      json = JSON.parse(DECODER.decode(body))
-    } catch {
-      return this.#parts.transport.disconnect(link, 'a founding message is not JSON')
-    }
-    const message = parseFoundingMessage(json)
-    if (message === null) {
-      return this.#parts.transport.disconnect(link, 'a founding message is malformed')
-    }
-    this.#founding.receive(link.hello.nodeKey, message)
-  }
-
-  #drainFounding(): void {
-    for (let effects = this.#founding.drain(); ; effects = this.#founding.drain()) {
-      this.#performFounding(effects)
-      if (effects.save === null) break
-    }
-    if (this.clusterId === null) this.#showWaiting()
-  }
-
-  #performFounding(effects: FoundingDrain): void {
-    for (const { to, message } of effects.send) {
-      const peer = this.#peers.identityOfKey(to)
-      const body = ENCODER.encode(JSON.stringify(message))
-      if (peer !== null) this.#parts.transport.send(peer, [{ type: 'founding', body }])
-    }
-    for (const { level, kind, text } of effects.notices) {
-      if (level === 'alarm') this.#alarms.raise(kind, text)
-      else this.#parts.log('info', `founding.${kind}`, { text })
-    }
-    if (effects.save !== null) this.#saveFounding(effects.save)
-    const { outcome } = effects
-    if (outcome?.type === 'found') this.#writeFirstLog(outcome.entry1)
-    else if (outcome?.type === 'fatal') this.#parts.fatal(outcome.code, outcome.detail)
-  }
-
-  /** One atomic, durable replacement of the identity file; only then may messages show the record (FOUNDING). */
-  #saveFounding(record: NonNullable<FoundingDrain['save']>): void {
-    const clusterId = record.bound?.clusterId ?? null
-    try {
-      this.#parts.identity.update({ founding: record, clusterId })
-    } catch (error) {
-      const { code, message } = error as StorageError
-      return this.#parts.fatal(code ?? 'io', message)
-    }
-    this.#founding.recordSaved(record.seq)
-    if (clusterId === null) return
-    this.#parts.transport.setClusterId(clusterId)
-    if (record.bound?.how === 'founded') {
-      this.#parts.log('info', 'cluster.founded', { members: record.bound.foundingSet.length })
-      if (this.#logStorage !== null) this.#becomeMember(this.#logStorage)
-    } else {
-      this.#parts.log('info', 'cluster.joined', { admitted: false })
-    }
-  }
-
-  /** F6: the log first, the bond last; Raft frames only then. A crash in between starts this over. */
-  #writeFirstLog(payload: Uint8Array): void {
-    let storage: LogStorage
-    try {
-      storage = this.#parts.openLog('create')
-    } catch (error) {
-      const { code, message } = error as StorageError
-      return this.#parts.fatal(code ?? 'io', message)
-    }
+  #becomeMember(storage: LogStorage, start: LogStart): void {
     this.#logStorage = storage
-    const entry: Entry = { term: 1, index: 1, kind: 'configuration', payload }
-    const batch = { hardState: { term: 1, vote: null, commit: 1 }, entries: [entry] }
-    storage.save(batch, (error) => {
-      if (error !== null) return this.#parts.fatal(error.code, error.message)
-      this.#firstBatch = batch
-      this.#founding.logWritten()
-      this.#wake()
-    })
-  }
-
-  #firstBatch: Parameters<LogStorage['save']>[0] | null = null
-
-  #becomeMember(storage: LogStorage): void {
-    this.#logStorage = storage
-    const { recovered } = storage
-    if (recovered.tornTailCut) this.#parts.log('warn', 'log.torn-tail-cut', {})
+    if (storage.recovered.tornTailCut) this.#parts.log('warn', 'log.torn-tail-cut', {})
     this.#replica = new Replica({
-      raft: this.#raftOptions(this.#firstBatch ?? recovered),
+      raft: this.#raftOptions(start),
       machine: this.#parts.machine,
       tickMs: this.tickMs,
       pendingRequestsMax: LIMITS.pendingRequestsMax,
@@ -436,7 +364,7 @@ export class Runtime implements Service, TransportEvents {
     })
   }
 
-  #raftOptions(start: Pick<LogStorage['recovered'], 'hardState' | 'entries'>): RaftOptions {
+  #raftOptions(start: LogStart): RaftOptions {
     return {
       self: peerIdOf(this.#self),
       hardState: start.hardState,
@@ -451,8 +379,6 @@ export class Runtime implements Service, TransportEvents {
       applyCountMax: 4096,
     }
   }
-
-  // --- members ------------------------------------------------------------------------------------------------------
 
   /** The committed members and where they were last seen go to the identity file: a restart needs no discovery. */
   #rememberMembers(): void {
@@ -484,14 +410,6 @@ export class Runtime implements Service, TransportEvents {
     this.#parts.transport.keep(
       others.map((member) => ({ nodeKey: member.nodeKey, urls: this.#peers.urlsOf(member) })),
     )
-  }
-
-  #showWaiting(): void {
-    const { have, need, missing } = this.#founding.status
-    const shown = `${have}/${need} ${missing.join()}`
-    if (shown === this.#shownWaiting) return
-    this.#shownWaiting = shown
-    this.#parts.log('info', 'cluster.waiting', { have, need, missing })
   }
 
   #statusParts(): StatusParts {

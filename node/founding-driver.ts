@@ -1,0 +1,159 @@
+/**
+ * Performs what founding asks for: saves the record, shows it to peers, writes the first log. Part of the runtime: callbacks, no
+ * promises. It must never let a message that shows a record leave before that record is durable.
+ */
+import type { Alarms } from './alarms.ts'
+import {
+  Founding,
+  type FoundingDrain,
+  type FoundingOptions,
+  parseFoundingMessage,
+} from './founding.ts'
+import type { PeerBook } from './peer-book.ts'
+import type { Entry } from './raft/types.ts'
+import type { Identity } from './storage/identity.ts'
+import type { LogStorage, Save, StorageError } from './storage/storage.ts'
+import type { Hello, Link, Transport } from './transport/transport.ts'
+
+/** What a log starts from: recovered, or the batch that founding has just written. */
+export type LogStart = Pick<Save, 'hardState' | 'entries'>
+
+export interface FoundingDriverParts {
+  readonly identity: Identity
+  readonly transport: Transport
+  readonly peers: PeerBook
+  readonly alarms: Alarms
+  readonly options: FoundingOptions
+  /** An empty log, whatever an unfinished attempt left. Throws StorageError. */
+  readonly openLog: () => LogStorage
+  readonly log: (level: 'info' | 'warn', event: string, fields?: object) => void
+  readonly fatal: (code: string, message: string) => void
+  readonly wake: () => void
+  /** This node is a member of the cluster whose first batch is durable in `storage`. */
+  readonly founded: (storage: LogStorage, first: LogStart) => void
+}
+
+const ENCODER = new TextEncoder()
+const DECODER = new TextDecoder()
+
+export class FoundingDriver {
+  readonly #parts: FoundingDriverParts
+  readonly #founding: Founding
+  #first: { readonly storage: LogStorage; readonly batch: Save } | null = null
+  #shownWaiting = ''
+
+  constructor(parts: FoundingDriverParts) {
+    this.#parts = parts
+    this.#founding = new Founding(parts.options)
+  }
+
+  get status(): Founding['status'] {
+    return this.#founding.status
+  }
+
+  tick(elapsedMs: number): void {
+    this.#founding.tick(elapsedMs)
+  }
+
+  discoverySwept(pendingDials: number): void {
+    this.#founding.discoverySwept(pendingDials)
+  }
+
+  linkUp(nodeKey: string, hello: Hello): void {
+    this.#founding.linkUp(nodeKey, hello)
+  }
+
+  linkDown(nodeKey: string): void {
+    this.#founding.linkDown(nodeKey)
+  }
+
+  /** A linked peer belongs to this cluster now. */
+  belongs(nodeKey: string, clusterId: string): void {
+    this.#founding.raftFrame(nodeKey, clusterId)
+  }
+
+  receive(link: Link, body: Uint8Array): void {
+    let json: unknown
+    try {
+      json = JSON.parse(DECODER.decode(body))
+    } catch {
+      return this.#parts.transport.disconnect(link, 'a founding message is not JSON')
+    }
+    const message = parseFoundingMessage(json)
+    if (message === null) {
+      return this.#parts.transport.disconnect(link, 'a founding message is malformed')
+    }
+    this.#founding.receive(link.hello.nodeKey, message)
+  }
+
+  drain(): void {
+    for (let effects = this.#founding.drain(); ; effects = this.#founding.drain()) {
+      this.#perform(effects)
+      if (effects.save === null) break
+    }
+    if (this.#parts.identity.record.clusterId === null) this.#showWaiting()
+  }
+
+  #perform(effects: FoundingDrain): void {
+    const { transport, peers, alarms, log, fatal } = this.#parts
+    for (const { to, message } of effects.send) {
+      const peer = peers.identityOfKey(to)
+      const body = ENCODER.encode(JSON.stringify(message))
+      if (peer !== null) transport.send(peer, [{ type: 'founding', body }])
+    }
+    for (const { level, kind, text } of effects.notices) {
+      if (level === 'alarm') alarms.raise(kind, text)
+      else log(level, `founding.${kind}`, { text })
+    }
+    if (effects.save !== null) this.#save(effects.save)
+    const { outcome } = effects
+    if (outcome?.type === 'found') this.#writeFirstLog(outcome.entry1)
+    else if (outcome?.type === 'fatal') fatal(outcome.code, outcome.detail)
+  }
+
+  /** One atomic, durable replacement of the identity file; only then may messages show the record (FOUNDING). */
+  #save(record: NonNullable<FoundingDrain['save']>): void {
+    const { identity, transport, log, fatal, founded } = this.#parts
+    const clusterId = record.bound?.clusterId ?? null
+    try {
+      identity.update({ founding: record, clusterId })
+    } catch (error) {
+      const { code, message } = error as StorageError
+      return fatal(code ?? 'io', message)
+    }
+    this.#founding.recordSaved(record.seq)
+    if (clusterId === null) return
+    transport.setClusterId(clusterId)
+    if (record.bound?.how !== 'founded') return log('info', 'cluster.joined', { admitted: false })
+    log('info', 'cluster.founded', { members: record.bound.foundingSet.length })
+    if (this.#first !== null) founded(this.#first.storage, this.#first.batch)
+  }
+
+  /** F6: the log first, the bond last; Raft frames only then. A crash in between starts this over. */
+  #writeFirstLog(payload: Uint8Array): void {
+    const { openLog, fatal, wake } = this.#parts
+    let storage: LogStorage
+    try {
+      storage = openLog()
+    } catch (error) {
+      const { code, message } = error as StorageError
+      return fatal(code ?? 'io', message)
+    }
+    const entry: Entry = { term: 1, index: 1, kind: 'configuration', payload }
+    const batch: Save = { hardState: { term: 1, vote: null, commit: 1 }, entries: [entry] }
+    storage.save(batch, (error) => {
+      if (error !== null) return fatal(error.code, error.message)
+      this.#first = { storage, batch }
+      this.#founding.logWritten()
+      wake()
+    })
+  }
+
+  #showWaiting(): void {
+    const { have, need, missing } = this.#founding.status
+    const shown = `${have}/${need} ${missing.join()}`
+    if (shown === this.#shownWaiting) return
+    this.#shownWaiting = shown
+    this.#parts.log('info', 'cluster.waiting', { have, need, missing })
+  }
+}

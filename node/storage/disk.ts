@@ -37,6 +37,8 @@ export interface Disk {
   list(path: string): string[]
   /** With its parents, mode 0700, durable. One that exists is fine. */
   makeDirectory(path: string): void
+  /** Makes the names in a directory durable, those that an operation cut short by a crash has left. */
+  syncDirectory(path: string): void
   /** Atomic and durable, mode 0600: after a crash the old content or the new one, whole. */
   replace(path: string, bytes: Uint8Array): void
   /** Overwrites bytes in place and makes them durable. A crash leaves any subset of the sectors written. */

@@ -51,6 +51,10 @@ export const nodeDisk: HostDisk = {
     guarded('make directory', target, () => makeDirectory(path.resolve(target)))
   },
 
+  syncDirectory(target) {
+    syncDirectory(target)
+  },
+
   replace(target, bytes) {
     const temporary = `${target}.tmp`
     try {

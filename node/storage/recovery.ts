@@ -50,7 +50,13 @@ interface Repair {
   readonly cuts: boolean
 }
 
-export function recoverLog(disk: Disk, directory: string, storageId: string): RecoveredLog {
+/** `mayBeEmpty`: the identity is blank, so that a log without a batch is no loss. */
+export function recoverLog(
+  disk: Disk,
+  directory: string,
+  expected: { readonly storageId: string; readonly mayBeEmpty: boolean },
+): RecoveredLog {
+  const { storageId, mayBeEmpty } = expected
   const seed = storageSeed(storageId)
   const segments = listSegments(disk, directory)
   const replay = new Replay(seed)
@@ -75,8 +81,11 @@ export function recoverLog(disk: Disk, directory: string, storageId: string): Re
     const repair = repairOf(path, bytes, read.at, tail.segment === position ? tail.last : null)
     if (repair !== null) repairs.push(repair)
   }
+  if (replay.sequence === 0 && !mayBeEmpty) throw lost(directory)
   for (const repair of repairs) disk.overwrite(repair.path, repair.at, repair.bytes)
   removeUnfinished(disk, directory)
+  // The newest segment may have been renamed to its name, and the process killed before that was durable.
+  if (segments.length > 0) disk.syncDirectory(directory)
   const places = segments.map((path, i) => ({ path, number: i + 1, sizeBytes: sizes[i] ?? 0 }))
   const active = tail === null ? undefined : places[tail.segment]
   return {
@@ -199,6 +208,15 @@ function removeUnfinished(disk: Disk, directory: string): void {
   for (const name of disk.list(directory)) {
     if (name.endsWith('.wal.tmp')) disk.remove(`${directory}/${name}`)
   }
+}
+
+function lost(directory: string): StorageError {
+  return new StorageError(
+    'storage-lost',
+    `The log in ${directory} is missing or empty, but this node belongs to a cluster. It must not vote again: bring ` +
+      'the disk back, or enter as a new member with `raft-p2p rejoin`.',
+    { path: directory },
+  )
 }
 
 function corrupt(path: string, offset: number, what: string): StorageError {

@@ -15,7 +15,7 @@ import {
   segmentName,
   storageSeed,
 } from './segment.ts'
-import { type LogStorage, type Recovered, type Save, StorageError } from './storage.ts'
+import type { LogStorage, Recovered, Save, StorageError } from './storage.ts'
 
 export const SEGMENT_BYTES_DEFAULT = 16 << 20
 const SEGMENT_BYTES_MIN = 2 * SEGMENT_HEADER_BYTES
@@ -40,16 +40,9 @@ export interface WalOptions {
  */
 export function openWal(options: WalOptions & { readonly create?: boolean }): LogStorage {
   const { disk, directory, storageId } = options
-  const recovered = recoverLog(disk, directory, storageId)
-  if (recovered.sequence === 0 && options.create !== true) {
-    throw new StorageError(
-      'storage-lost',
-      `The log in ${directory} is missing or empty, but this node belongs to a cluster. It must not vote again: bring ` +
-        'the disk back, or enter as a new member with `raft-p2p rejoin`.',
-      { path: directory },
-    )
-  }
-  if (options.create === true) disk.makeDirectory(directory)
+  const mayBeEmpty = options.create === true
+  const recovered = recoverLog(disk, directory, { storageId, mayBeEmpty })
+  if (mayBeEmpty) disk.makeDirectory(directory)
   return new Wal(options, recovered)
 }
 

@@ -182,7 +182,7 @@ torn('the last batch is written again before it is trusted, so that it is synced
       nodeDisk.overwrite(path, at, bytes)
     },
   }
-  recoverLog(disk, directory, STORAGE_ID)
+  recoverLog(disk, directory, { storageId: STORAGE_ID, mayBeEmpty: false })
   const last = records(directory).at(-1)
   assert.equal(overwrites, [`${last?.file} ${last?.offset} ${last?.bytes}`])
 })

@@ -2,7 +2,15 @@
 /** All nodes killed with -9 at once under load, again and again: every acknowledged write is still there. */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { agreed, cleanUp, list, type NodeProcess, put, startCluster } from './harness.ts'
+import {
+  agreed,
+  cleanUp,
+  list,
+  type NodeProcess,
+  put,
+  QUICK_ELECTIONS,
+  startCluster,
+} from './harness.ts'
 
 /** An argument when the file is run by hand for longer. */
 const ROUNDS = Number(process.argv[2] ?? 20)
@@ -33,7 +41,7 @@ async function load(
 }
 
 crashes(`${ROUNDS} rounds`, async () => {
-  const nodes = startCluster(3)
+  const nodes = startCluster(3, { args: QUICK_ELECTIONS })
   const acknowledged = new Map<string, string>()
   const identities = (await agreed(nodes)).map((status) => status.nodeId).sort()
   for (let round = 1; round <= ROUNDS; round++) {

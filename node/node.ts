@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { reachableUrls } from '../discovery/addresses.ts'
 import { type CombinedDiscovery, discover } from '../discovery/all.ts'
+import { type Clock, startClock } from './clock.ts'
 import {
   gatherOptions,
   LIMITS,
@@ -130,8 +131,6 @@ interface Ingredients {
 /** How long a leader waits for a follower to take over before it stops all the same. */
 const HAND_OVER_MS_MAX = 1500
 const HAND_OVER_POLL_MS = 20
-/** From this part of a tick on, any turn of the loop counts as the tick. */
-const TICK_EARLY = 0.9
 
 class NodeParts implements RunningNode {
   readonly #options: NodeOptions
@@ -144,7 +143,7 @@ class NodeParts implements RunningNode {
   readonly #gateway: Gateway
   #discovery: CombinedDiscovery | null = null
   #swept = false
-  #turn: () => void = () => {}
+  #clock: Clock | null = null
   #timers: NodeJS.Timeout[] = []
   #port = 0
   #stopping: Promise<void> | null = null
@@ -245,6 +244,7 @@ class NodeParts implements RunningNode {
     const discovery = this.#discovery?.close()
     await this.#handOver()
     await new Promise<void>((resolve) => this.#runtime.close(resolve))
+    this.#clock?.stop()
     for (const timer of this.#timers) clearInterval(timer)
     await Promise.all([this.#gateway.close(), this.#transport.close(), discovery])
     removeEndpoint(nodeDisk, this.#directory.path)
@@ -327,7 +327,7 @@ class NodeParts implements RunningNode {
       electionMs: options.electionMs,
       seed: randomBytes(4).readUInt32LE(),
       defer: (run) => void setImmediate(run),
-      turn: () => this.#turn(),
+      turn: () => this.#clock?.turn(),
       nowMs: () => performance.now(),
       wallClock: () => new Date(),
       log: (level, event, fields) => this.#log(level, event, { ...fields }),
@@ -448,38 +448,17 @@ class NodeParts implements RunningNode {
   }
 
   #startClock(): void {
-    const { tickMs } = this.#runtime
-    let last = performance.now()
-    let late = false
-    const tick = (): void => {
-      const now = performance.now()
-      const elapsed = now - last
-      last = now
-      late = false
+    this.#clock = startClock(this.#runtime.tickMs, (elapsedMs) => {
       this.#runtime.discoverySwept(this.#swept ? this.#transport.pendingDials : 1)
-      this.#runtime.tick(elapsed)
-    }
-    const timer = setInterval(() => {
-      // After a stall what lies in the sockets is read before any timeout is judged, and one tick is counted (HAZARDS).
-      if (performance.now() - last < 3 * tickMs) return tick()
-      if (late) return
-      late = true
-      setImmediate(() => setImmediate(tick))
-    }, tickMs)
-    // A follower is woken by each heartbeat anyway: its tick comes with it, and the timer is put off.
-    this.#turn = () => {
-      const elapsed = performance.now() - last
-      if (elapsed < TICK_EARLY * tickMs || elapsed > 2 * tickMs) return
-      timer.refresh()
-      tick()
-    }
+      this.#runtime.tick(elapsedMs)
+    })
     let eager = true
     const pace = setInterval(() => {
       const wanted = !this.#runtime.meshed
       if (wanted !== eager) this.#discovery?.eager(wanted)
       eager = wanted
     }, 1000)
-    this.#timers = [timer, pace]
+    this.#timers = [pace]
   }
 }
 

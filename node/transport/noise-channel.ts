@@ -47,8 +47,9 @@ export class NoiseChannel implements Channel {
       if (this.#closed) return
       this.#events?.open(Buffer.from(remotePublicKey).toString('hex'), handshakeHash)
     })
-    this.#noise.on('data', (bytes: Uint8Array) => {
-      if (!this.#closed) this.#events?.message(bytes)
+    this.#noise.on('data', ({ buffer, byteOffset, byteLength }: Uint8Array) => {
+      // Not as a Buffer, whose `slice` does not copy: that would surprise whoever keeps a payload.
+      if (!this.#closed) this.#events?.message(new Uint8Array(buffer, byteOffset, byteLength))
     })
     this.#noise.on('drain', () => {
       if (!this.#closed) this.#events?.drain()

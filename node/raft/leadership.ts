@@ -130,7 +130,7 @@ export class Leadership {
   /** The link to a follower broke: what was in flight is lost, so that the next Append must ask where it stands. */
   linkClosed(peer: PeerId): void {
     const progress = this.#tracker.progress.get(peer)
-    if (progress?.state === 'replicate') progress.becomeProbe(progress.matchIndex + 1)
+    progress?.becomeProbe(progress.state === 'probe' ? progress.nextIndex : progress.matchIndex + 1)
   }
 
   /** Paper 5.4.2: only an entry of the current term commits by counting; everything before it follows. */

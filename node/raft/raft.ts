@@ -50,6 +50,9 @@ export class Raft {
   /** Ticks since the leader was heard or the election began. */
   #electionElapsed = 0
   #electionTimeout = 0
+  /** Heartbeats of the present leader since the last answer, and the read round of that answer; -1: none yet. */
+  #unanswered = 0
+  #answeredRound = -1
 
   constructor(options: RaftOptions) {
     this.#options = options
@@ -231,6 +234,7 @@ export class Raft {
     if (term > this.term) this.#disk.change(term, null)
     this.#role = 'follower'
     this.#leader = leader
+    this.#answeredRound = -1
     this.#votes.clear()
     if (this.#leadership !== null) {
       this.#readsLost.push(...this.#leadership.end())
@@ -458,11 +462,15 @@ export class Raft {
   #onHeartbeat(from: PeerId, message: Heartbeat): void {
     // The leader sends at most what it knows to match here, so that this is inside the log.
     this.#log.commitTo(Math.min(message.commit, this.#log.lastIndex))
-    this.#promise(
-      from,
-      { type: 'heartbeatResponse', term: this.term, readRound: message.readRound },
-      0,
-    )
+    // A new read round is echoed at once. Otherwise a few answers an election timeout tell the leader enough (quorum, lost
+    // Appends), and each one saved lets two idle machines sleep.
+    const { readRound } = message
+    const { electionTicks, heartbeatTicks } = this.#options
+    const enough = Math.max(1, Math.floor(electionTicks / (3 * heartbeatTicks)))
+    if (readRound === this.#answeredRound && ++this.#unanswered < enough) return
+    this.#answeredRound = readRound
+    this.#unanswered = 0
+    this.#promise(from, { type: 'heartbeatResponse', term: this.term, readRound }, 0)
   }
 
   // --- effects ------------------------------------------------------------------------------------------------

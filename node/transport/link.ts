@@ -60,6 +60,8 @@ export class PeerLink implements Link {
   rttMs: number | null = null
   /** When an echo last came back. */
   echoedMs: number
+  /** When anything last came in. */
+  heardMs: number
   /** When it was greeted. */
   upMs = 0
   /** The other end or the network cut it off, instead of closing. */
@@ -111,6 +113,7 @@ export class PeerLink implements Link {
     }
     const { clock, handshakeMs } = parts.options
     this.echoedMs = clock.nowMs()
+    this.heardMs = this.echoedMs
     this.#cancelTimer = clock.later(handshakeMs, () =>
       this.refuse('handshake-timeout', `the ${this.#stage} did not come in time`),
     )
@@ -253,6 +256,7 @@ export class PeerLink implements Link {
 
   #received(bytes: Uint8Array): void {
     if (!SENDING.has(this.#stage)) return
+    this.heardMs = this.#options.clock.nowMs()
     try {
       const { clusterId, frames } = decodeBatch(bytes)
       for (const frame of frames) {

@@ -9,11 +9,15 @@ import { type DialResult, type LinkOptions, PeerLink } from './link.ts'
 import { LinkTable } from './link-table.ts'
 import type { DialHint, Hello, Link, PeerFrame, Transport, TransportEvents } from './transport.ts'
 
+/** A busy link is pinged this often, so that its round trip is known. */
+const RTT_SAMPLE_MS = 10_000
+
 export interface TransportLimits {
   /** From the first byte to the accepted hello. */
   readonly handshakeMs: number
-  /** Without an echo for this long a link is dead. */
+  /** A link on which nothing was heard for this long, pings notwithstanding, is dead. */
   readonly linkTimeoutMs: number
+  /** How often links are looked at, and the silence after which one is pinged. */
   readonly pingMs: number
   /** Inbound connections that have not yet proved the topic. */
   readonly unprovenMax: number
@@ -268,7 +272,11 @@ export class PeerTransport implements Transport {
     })
   }
 
-  /** Pings every link and cuts those that no longer echo: a half-open link would look alive for many minutes. */
+  /**
+   * Cuts links on which nothing comes back: a half-open one would look alive for many minutes. Whoever hears nothing asks; a
+   * link that is busy with heartbeats needs no pings, and now and then one is sent for the round trip's sake. If only one
+   * direction is dead, the end that hears nothing gets no pong and closes.
+   */
   #beat(): void {
     const { pingMs, linkTimeoutMs } = this.#limits
     const nowMs = this.#carrier.clock.nowMs()
@@ -277,9 +285,10 @@ export class PeerTransport implements Transport {
     for (const link of this.#table.all) {
       if (!link.isUp) continue
       // After a stall of this very process the echoes may lie unread in the sockets.
-      if (stalled) link.echoedMs = nowMs
-      if (nowMs - link.echoedMs > linkTimeoutMs) this.#table.close(link, 'echo-timeout')
-      else link.ping()
+      if (stalled) link.heardMs = nowMs
+      const silentMs = nowMs - link.heardMs
+      if (silentMs > linkTimeoutMs) this.#table.close(link, 'echo-timeout')
+      else if (silentMs >= pingMs || nowMs - link.echoedMs > RTT_SAMPLE_MS) link.ping()
     }
   }
 }

@@ -4,6 +4,7 @@
  */
 import { MalformedError } from '../client/bytes.ts'
 import { AppliedState, type AppliedStateOptions } from './applied-state.ts'
+import { type Forward, Forwards } from './forwards.ts'
 import { isLeaderView, type LeaderView, viewOf } from './leader-view.ts'
 import type { PeerFrame } from './peer-frame.ts'
 import { decodeAsciiJson, encodeAsciiJson } from './raft/ascii-json.ts'
@@ -36,12 +37,6 @@ type Asker =
   | { readonly type: 'own'; readonly requestIds: readonly number[] }
   | { readonly type: 'peer'; readonly peer: PeerId; readonly requestId: number }
 
-interface Forward {
-  readonly to: PeerId
-  readonly requestIds: readonly number[]
-  readonly sentTick: number
-}
-
 const NOTHING = new Uint8Array(0)
 /** A request that a peer could not take waits this long before it is sent again, so that two nodes do not spin. */
 const RETRY_TICKS = 2
@@ -53,17 +48,17 @@ export class Replica {
   readonly #requests = new RequestTable()
   /** What was proposed here, by index; answered when the entry at that index *and term* is applied. */
   readonly #proposed = new Map<Index, { readonly term: Term; readonly asker: Asker }>()
-  readonly #forwards = new Map<number, Forward>()
+  readonly #forwards: Forwards
   /** ReadIndex requests handed to the core, by id. */
   readonly #rounds = new Map<number, Asker>()
   /** Reads that may be served once their index is applied, in order of index. */
   #readsAt: { readonly index: Index; readonly requestIds: readonly number[] }[] = []
-  #nextId = 1
+  #nextReadId = 1
   #tick = 0
   #nextViewTick = 0
   #seen: { role: Role; leader: PeerId | null; term: Term; configurationIndex: Index }
-  #leaderView: { readonly from: PeerId; readonly term: Term; readonly view: LeaderView } | null =
-    null
+  /** The last one heard from the present leader. */
+  #leaderView: LeaderView | null = null
   /** This node has applied everything that the present leader had committed when it last said so. */
   #caughtUp = false
   #frames = new Map<PeerId, PeerFrame[]>()
@@ -74,6 +69,8 @@ export class Replica {
     this.#options = options
     this.#raft = new Raft(options.raft)
     this.#applied = new AppliedState(options)
+    const { electionTicks, random } = options.raft
+    this.#forwards = new Forwards({ patienceTicks: electionTicks, life: random.next() })
     const { role, leader, term } = this.#raft
     this.#seen = { role, leader, term, configurationIndex: 0 }
   }
@@ -118,8 +115,7 @@ export class Replica {
   /** The leader's view of the members: this node's own as leader, the last one heard as follower. */
   get view(): LeaderView | null {
     if (this.#raft.role === 'leader') return viewOf(this.#raft, this.#options.raft.electionTicks)
-    const heard = this.#leaderView
-    return heard !== null && heard.from === this.#raft.leader ? heard.view : null
+    return this.#leaderView
   }
 
   // --- inputs -------------------------------------------------------------------------------------------------
@@ -152,9 +148,7 @@ export class Replica {
 
   linkClosed(peer: PeerId): void {
     this.#raft.linkClosed(peer)
-    for (const [forwardId, forward] of this.#forwards) {
-      if (forward.to === peer) this.#giveBack(forwardId, forward, 0)
-    }
+    for (const lost of this.#forwards.takeWhere(({ to }) => to === peer)) this.#giveBack(lost, 0)
   }
 
   /** Accepts a request of this node's own clients; `requestId` is the caller's and unique. */
@@ -173,7 +167,8 @@ export class Replica {
       return this.#fail(requestId, 'bad-request', 'the command is malformed')
     }
     const deadline = this.#tick + Math.max(1, Math.ceil(request.timeoutMs / tickMs))
-    this.#requests.add({ requestId, request, deadline, dispatched: false, notBefore: 0 })
+    const fresh = { dispatched: false, notBefore: 0, repeats: 0 }
+    this.#requests.add({ requestId, request, deadline, ...fresh })
   }
 
   /** The client is gone or has lost patience: no answer is wanted. The write may happen all the same. */
@@ -191,11 +186,10 @@ export class Replica {
 
   /** Hands leadership to the voter that is furthest, if there is one. */
   handOver(): boolean {
-    const view = [...this.#raft.tracker.progress].filter(
-      ([peer, progress]) => progress.active && this.#raft.tracker.voters.includes(peer),
-    )
-    view.sort(([, a], [, b]) => b.matchIndex - a.matchIndex)
-    const [best] = view
+    const { progress, voters } = this.#raft.tracker
+    const [best] = [...progress]
+      .filter(([peer, { active }]) => active && voters.includes(peer))
+      .sort(([, a], [, b]) => b.matchIndex - a.matchIndex)
     return best !== undefined && this.#raft.transferLeadership(best[0])
   }
 
@@ -215,6 +209,7 @@ export class Replica {
     for (const { requestId, index } of ready.reads) this.#readConfirmed(requestId, index)
     for (const id of ready.readsLost) this.#readLost(id)
     this.#noteLeadership()
+    this.#noteCaughtUp()
     this.#serveReads()
     this.#shareView()
     for (const event of ready.events)
@@ -281,30 +276,27 @@ export class Replica {
     requests: readonly Pending[],
     body: Uint8Array,
   ): void {
-    const requestId = this.#nextId++
     for (const pending of requests) pending.dispatched = true
-    const requestIds = requests.map((pending) => pending.requestId)
-    this.#forwards.set(requestId, { to, requestIds, sentTick: this.#tick })
+    const requestId = this.#forwards.add(to, requests, this.#tick)
     this.#send(to, { type: 'forward', requestId, operation, body })
   }
 
-  /** A forward without an answer for an election timeout is sent again: frames may be dropped without a closed link. */
+  /** A forward that stays without an answer is sent again: frames may be dropped without a closed link. */
   #resendForwards(): void {
-    const patience = this.#options.raft.electionTicks
-    for (const [forwardId, forward] of this.#forwards) {
-      if (this.#tick - forward.sentTick >= patience) this.#giveBack(forwardId, forward, 0)
+    for (const lost of this.#forwards.takeWhere(({ againTick }) => againTick <= this.#tick)) {
+      for (const pending of lost.requests) pending.repeats++
+      this.#giveBack(lost, 0)
     }
   }
 
-  #giveBack(forwardId: number, forward: Forward, delayTicks: number): void {
-    this.#forwards.delete(forwardId)
-    for (const requestId of forward.requestIds) {
+  #giveBack(forward: Forward, delayTicks: number): void {
+    for (const { requestId } of forward.requests) {
       this.#requests.requeue(requestId, this.#tick + delayTicks)
     }
   }
 
   #startRead(asker: Asker): void {
-    const readId = this.#nextId++
+    const readId = this.#nextReadId++
     if (this.#raft.readIndex(readId)) this.#rounds.set(readId, asker)
     else this.#refuse(asker)
   }
@@ -332,14 +324,13 @@ export class Replica {
   }
 
   #onForwardReply(from: PeerId, frame: PeerFrame & { type: 'forwardReply' }): void {
-    const forward = this.#forwards.get(frame.requestId)
+    const forward = this.#forwards.take(frame.requestId, from)
     // A late answer, from a peer that was asked before: the request is already on its way elsewhere.
-    if (forward === undefined || forward.to !== from) return
+    if (forward === null) return
     if (frame.outcome === 'not-leader' || frame.outcome === 'closing') {
-      return this.#giveBack(frame.requestId, forward, RETRY_TICKS)
+      return this.#giveBack(forward, RETRY_TICKS)
     }
-    this.#forwards.delete(frame.requestId)
-    for (const requestId of forward.requestIds) {
+    for (const { requestId } of forward.requests) {
       const pending = this.#requests.get(requestId)
       if (pending === undefined) continue
       if (frame.outcome !== 'done') {
@@ -374,6 +365,7 @@ export class Replica {
     if (proposed.term !== entry.term) return this.#refuse(asker)
     if (asker.type === 'peer') return this.#reply(asker, 'done', entry.index, outcome)
     for (const requestId of asker.requestIds) {
+      if (this.#requests.get(requestId) === undefined) continue
       this.#finish(requestId, { ok: true, index: entry.index, body: outcome })
     }
   }
@@ -430,9 +422,10 @@ export class Replica {
     }
     if (leader !== seen.leader || term !== seen.term) {
       this.#caughtUp = false
+      this.#leaderView = null
       this.#requests.hurry()
       this.#nextViewTick = this.#tick
-      for (const [forwardId, forward] of this.#forwards) this.#giveBack(forwardId, forward, 0)
+      for (const forward of this.#forwards.takeWhere(() => true)) this.#giveBack(forward, 0)
     }
     if (leader !== seen.leader) {
       const leaderId = leader === null ? null : (this.memberOf(leader)?.memberId ?? null)
@@ -462,9 +455,14 @@ export class Replica {
   #onLeaderView(from: PeerId, frame: PeerFrame & { type: 'leaderView' }): void {
     if (frame.term !== this.#raft.term || this.#raft.leader !== from) return
     const view = decodeAsciiJson(frame.body)
-    if (!isLeaderView(view)) return
-    this.#leaderView = { from, term: frame.term, view }
-    if (this.#raft.log.appliedIndex >= view.commitIndex) this.#caughtUp = true
+    if (isLeaderView(view)) this.#leaderView = view
+  }
+
+  /** Judged after applying: under load, what the leader speaks of has arrived with the same frames and is applied only now. */
+  #noteCaughtUp(): void {
+    const { appliedIndex } = this.#raft.log
+    const known = this.#leaderView?.commitIndex ?? Number.POSITIVE_INFINITY
+    if (appliedIndex >= known) this.#caughtUp = true
   }
 
   // --- answers and events -----------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ export interface Pending {
   dispatched: boolean
   /** Waits for a leader, and not before this tick. */
   notBefore: number
+  /** How often it was sent again because no answer came. */
+  repeats: number
 }
 
 export class RequestTable {

@@ -7,6 +7,7 @@
  */
 import { invariant, unreachable } from './assert.ts'
 import { Durability } from './durability.ts'
+import { Echoes } from './echoes.ts'
 import { Leadership, type ProposeResult } from './leadership.ts'
 import { RaftLog } from './log.ts'
 import {
@@ -37,6 +38,7 @@ export class Raft {
   readonly #log: RaftLog
   readonly #tracker: Tracker
   readonly #disk: Durability
+  readonly #echoes: Echoes
   #messages: Outgoing[] = []
   #readsLost: number[] = []
   #events: RaftEvent[] = []
@@ -50,9 +52,6 @@ export class Raft {
   /** Ticks since the leader was heard or the election began. */
   #electionElapsed = 0
   #electionTimeout = 0
-  /** Heartbeats of the present leader since the last answer, and the read round of that answer; -1: none yet. */
-  #unanswered = 0
-  #answeredRound = -1
 
   constructor(options: RaftOptions) {
     this.#options = options
@@ -67,6 +66,7 @@ export class Raft {
       electionTicks: options.electionTicks,
       saveBytesMax: options.saveBytesMax,
     })
+    this.#echoes = new Echoes(options)
     this.#tracker = new Tracker(options.self)
     this.#tracker.use(this.#log.configuration?.record.configuration ?? null)
     this.#resetElectionTimer()
@@ -234,7 +234,7 @@ export class Raft {
     if (term > this.term) this.#disk.change(term, null)
     this.#role = 'follower'
     this.#leader = leader
-    this.#answeredRound = -1
+    this.#echoes.reset()
     this.#votes.clear()
     if (this.#leadership !== null) {
       this.#readsLost.push(...this.#leadership.end())
@@ -297,7 +297,9 @@ export class Raft {
 
   #electionTimedOut(): void {
     if (!this.#tracker.selfIsVoter || this.saveStuck || this.diskFull) {
+      // It may not campaign, but it must not believe in a leader that it does not hear.
       this.#electionElapsed = this.#electionTimeout
+      this.#leader = null
       return
     }
     this.#becomePreCandidate()
@@ -316,17 +318,9 @@ export class Raft {
   #onPreVote(from: PeerId, message: PreVote): void {
     const refusal = preVoteRefusal(this.#voter, message)
     if (refusal !== null) this.#noteRefusal(from, message.term + 1, refusal)
-    // Nothing durable is promised, so the answer need not wait for a save, unless its term is not on disk yet.
-    this.#promise(
-      from,
-      {
-        type: 'preVoteResponse',
-        term: this.term,
-        askedTerm: message.term,
-        granted: refusal === null,
-      },
-      0,
-    )
+    // Nothing is promised, so the answer need not wait for a save.
+    const answer = { type: 'preVoteResponse', term: this.term, askedTerm: message.term } as const
+    this.#send(from, { ...answer, granted: refusal === null })
   }
 
   #onRequestVote(from: PeerId, message: RequestVote): void {
@@ -423,7 +417,7 @@ export class Raft {
 
   /** A leader of an old term hears the present one and steps down, wherever it was cut off (HAZARDS). */
   #refuseOldLeader(from: PeerId): void {
-    this.#promise(from, appendRejected(this.term, 0, { index: 0, term: 0 }), 0)
+    this.#send(from, appendRejected(this.term, 0, { index: 0, term: 0 }))
   }
 
   #onAppend(from: PeerId, message: Append): void {
@@ -440,7 +434,7 @@ export class Raft {
     if (!this.#log.matches({ index: message.prevIndex, term: message.prevTerm })) {
       const index = this.#log.lastIndexNotAfter(message.prevIndex, message.prevTerm)
       const hint = { index, term: this.#log.termAt(index) ?? 0 }
-      return this.#promise(from, appendRejected(term, message.prevIndex, hint), 0)
+      return this.#send(from, appendRejected(term, message.prevIndex, hint))
     }
     this.#merge(from, message)
   }
@@ -462,15 +456,11 @@ export class Raft {
   #onHeartbeat(from: PeerId, message: Heartbeat): void {
     // The leader sends at most what it knows to match here, so that this is inside the log.
     this.#log.commitTo(Math.min(message.commit, this.#log.lastIndex))
-    // A new read round is echoed at once. Otherwise a few answers an election timeout tell the leader enough (quorum, lost
-    // Appends), and each one saved lets two idle machines sleep.
     const { readRound } = message
-    const { electionTicks, heartbeatTicks } = this.#options
-    const enough = Math.max(1, Math.floor(electionTicks / (3 * heartbeatTicks)))
-    if (readRound === this.#answeredRound && ++this.#unanswered < enough) return
-    this.#answeredRound = readRound
-    this.#unanswered = 0
-    this.#promise(from, { type: 'heartbeatResponse', term: this.term, readRound }, 0)
+    if (!this.#echoes.due(readRound)) return
+    // It waits for no save: it says that this node has voted in no later term, which is so even if it forgets this one. The
+    // majority that elected this leader has its term on disk, so that no older leader can gather echoes any more.
+    this.#send(from, { type: 'heartbeatResponse', term: this.term, readRound })
   }
 
   // --- effects ------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import type { RaftOptions } from '../../node/raft/options.ts'
 import { Raft } from '../../node/raft/raft.ts'
 import { Random } from '../../node/raft/random.ts'
 import type { SaveBatch } from '../../node/raft/ready.ts'
-import type { Configuration, Entry, HardState, PeerId } from '../../node/raft/types.ts'
+import type { Configuration, Entry, HardState, PeerId, Term } from '../../node/raft/types.ts'
 import { peerIdOf } from '../../node/raft/types.ts'
 
 export interface Flight {
@@ -18,7 +18,7 @@ export interface Flight {
   readonly message: RaftMessage
 }
 
-interface DiskImage {
+export interface DiskImage {
   hardState: HardState | null
   entries: Entry[]
 }
@@ -33,6 +33,10 @@ export class ClusterNode {
   reads: { requestId: number; index: number }[] = []
   readsLost: number[] = []
   up = true
+  /** The disk takes its time: `settle` leaves this node's save in flight. */
+  slowDisk = false
+  /** The disk has no room: every save fails. */
+  fullDisk = false
 
   constructor(name: string, peer: PeerId, disk: DiskImage, raft: Raft) {
     this.name = name
@@ -46,6 +50,8 @@ export interface ClusterOptions {
   readonly size: number
   readonly seed?: number
   readonly learners?: number
+  /** By node name, the terms of its entries from index 1 on; the first one is the configuration's. */
+  readonly logs?: Readonly<Record<string, readonly Term[]>>
   readonly options?: Partial<RaftOptions>
 }
 
@@ -78,6 +84,9 @@ export class Cluster {
   flights: Flight[] = []
   /** Links that lose everything, as `a>b` names. */
   readonly cut = new Set<string>()
+  /** Messages that `hold` chose are kept here instead of being delivered, until `release`. */
+  held: Flight[] = []
+  hold: ((flight: Flight) => boolean) | null = null
   readonly #options: Partial<RaftOptions>
 
   constructor(options: ClusterOptions) {
@@ -92,9 +101,14 @@ export class Cluster {
     })
     for (const member of configuration.members) {
       const peer = peerIdOf(member)
+      const terms = options.logs?.[member.name] ?? [1]
       const disk: DiskImage = {
-        hardState: { term: 1, vote: null, commit: 1 },
-        entries: [{ term: 1, index: 1, kind: 'configuration', payload }],
+        hardState: { term: terms.at(-1) ?? 1, vote: null, commit: 1 },
+        entries: terms.map((term, at) =>
+          at === 0
+            ? { term, index: 1, kind: 'configuration', payload }
+            : { term, index: at + 1, kind: 'command', payload: bytesOf(`${term}/${at + 1}`) },
+        ),
       }
       this.nodes.push(new ClusterNode(member.name, peer, disk, this.#start(peer, disk)))
     }
@@ -146,11 +160,12 @@ export class Cluster {
     return ready.messages.length > 0 || ready.save !== null || ready.committed.length > 0
   }
 
-  /** The save in flight becomes durable. */
+  /** The save in flight becomes durable, or fails on a full disk. */
   finishSave(node: ClusterNode): void {
     const batch = node.saving
     if (batch === null || !node.up) return
     node.saving = null
+    if (node.fullDisk) return node.raft.saveFailed()
     writeTo(node.disk, batch)
     node.raft.saved()
   }
@@ -160,7 +175,16 @@ export class Cluster {
     const from = this.nodes.find((node) => node.peer === flight.from)
     if (to === undefined || from === undefined || !to.up) return
     if (this.cut.has(`${from.name}>${to.name}`)) return
-    to.raft.step(flight.from, flight.message)
+    if (this.hold?.(flight)) this.held.push(flight)
+    else to.raft.step(flight.from, flight.message)
+  }
+
+  /** Delivers what was held, late and in order. */
+  release(): void {
+    const late = this.held
+    this.hold = null
+    this.held = []
+    for (const flight of late) this.deliver(flight)
   }
 
   /** Loses what was not saved: memory, messages to it stay in the air. */
@@ -194,7 +218,7 @@ export class Cluster {
       let moved = false
       for (const node of this.nodes) {
         if (this.drain(node)) moved = true
-        if (node.saving !== null) {
+        if (node.saving !== null && !node.slowDisk) {
           this.finishSave(node)
           moved = true
         }
@@ -217,6 +241,28 @@ export class Cluster {
     }
   }
 
+  /** The node's election timer fires, and nobody hears a leader any more; nothing is delivered yet. */
+  campaign(name: string): ClusterNode {
+    for (const { raft } of this.nodes) {
+      const { leader, term } = raft
+      if (leader !== null && leader !== raft.self) raft.step(leader, { type: 'resigned', term })
+    }
+    const node = this.node(name)
+    for (let i = 0; i < 40; i++) {
+      node.raft.tick()
+      if (node.raft.role === 'preCandidate' || node.raft.role === 'candidate') return node
+    }
+    throw new Error(`${name} does not campaign`)
+  }
+
+  /** `campaign` and everything that follows from it. Throws unless the node leads then. */
+  lead(name: string): ClusterNode {
+    const node = this.campaign(name)
+    this.settle()
+    if (node.raft.role !== 'leader') throw new Error(`${name} was not elected`)
+    return node
+  }
+
   /** Ticks until exactly one node of the highest term leads and has committed its no-op. */
   elect(ticksMax = 200): ClusterNode {
     for (let i = 0; i < ticksMax; i++) {
@@ -226,6 +272,12 @@ export class Cluster {
     }
     throw new Error('no leader was elected')
   }
+}
+
+/** The terms of a node's log, from index 1: what figures 7 and 8 of the paper show. */
+export function termsOf(node: ClusterNode): Term[] {
+  const { log } = node.raft
+  return Array.from({ length: log.lastIndex }, (_, at) => log.termAt(at + 1) as Term)
 }
 
 /** What a correct log storage does with a batch. */

@@ -23,6 +23,8 @@ export interface Channel {
   write(bytes: Uint8Array): boolean
   /** Written, and not yet handed to the system. */
   readonly pendingBytes: number
+  /** Of the raw stream, so far: a large message that is still on its way counts too. */
+  readonly receivedBytes: number
   /** The other end has proved that it belongs here: from now on it may send large messages. */
   trust(): void
   /** At once and for good; what is pending is lost. Idempotent. */

@@ -81,6 +81,17 @@ export class LinkTable {
     this.#events = events
   }
 
+  /**
+   * Of those that have proved nothing, the oldest goes: a handshake takes milliseconds, so that a flood must be thousands of times
+   * faster to keep a peer out than if newcomers were turned away.
+   */
+  makeRoom(unprovenMax: number): void {
+    for (const oldest of this.#unproven) {
+      if (this.#unproven.size < unprovenMax) return
+      this.close(oldest, 'closed-by-us')
+    }
+  }
+
   add(link: PeerLink): void {
     this.#all.add(link)
     if (!link.isInitiator) this.#unproven.add(link)

@@ -62,6 +62,9 @@ export class PeerLink implements Link {
   echoedMs: number
   /** When anything last came in. */
   heardMs: number
+  /** When anything last left: a link whose other end only listens must not look dead to it. */
+  saidMs = 0
+  #receivedBytes = 0
   /** When it was greeted. */
   upMs = 0
   /** The other end or the network cut it off, instead of closing. */
@@ -148,6 +151,12 @@ export class PeerLink implements Link {
   get hello(): Hello {
     if (this.#hello === null) throw new Error('bug: a link without hello was shown')
     return this.#hello
+  }
+
+  /** Notes bytes of a message that is not complete yet. */
+  listen(nowMs: number): void {
+    if (this.#channel.receivedBytes !== this.#receivedBytes) this.heardMs = nowMs
+    this.#receivedBytes = this.#channel.receivedBytes
   }
 
   get queuedBytes(): number {
@@ -360,6 +369,7 @@ export class PeerLink implements Link {
   #flush(): void {
     while (!this.#blocked && this.#urgent.length + this.#bulk.length > 0) {
       const batch = encodeBatch(this.#options.clusterId(), this.#take())
+      this.saidMs = this.#options.clock.nowMs()
       this.#blocked = !this.#channel.write(batch)
     }
   }

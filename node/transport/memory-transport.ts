@@ -220,6 +220,7 @@ class End implements Channel {
   events: ChannelEvents | null = null
   isClosed = false
   pendingBytes = 0
+  receivedBytes = 0
   #wantsDrain = false
 
   constructor(connection: Connection, owner: MemoryCarrier) {
@@ -238,6 +239,7 @@ class End implements Channel {
     const copy = bytes.slice()
     this.#connection.carry(() => {
       this.pendingBytes -= copy.length
+      this.#connection.otherEnd(this).receivedBytes += copy.length
       this.#connection.otherEnd(this).events?.message(copy)
       if (!this.#wantsDrain || this.pendingBytes > WINDOW_BYTES / 2) return
       this.#wantsDrain = false

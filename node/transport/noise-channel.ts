@@ -33,6 +33,7 @@ export class NoiseChannel implements Channel {
   #closed = false
   // What an untrusted end has sent: in all, of the length now being read, and what is left of the message behind it.
   #rawBytes = 0
+  receivedBytes = 0
   #lengthDigits = 0
   #length = 0
   #left = 0
@@ -41,6 +42,9 @@ export class NoiseChannel implements Channel {
     this.#raw = raw
     // Before Noise's own listener, because Noise allocates what a length announces.
     raw.on('data', this.#watch)
+    raw.on('data', (chunk: Uint8Array) => {
+      this.receivedBytes += chunk.length
+    })
     this.#noise = new SecretStream(how.isInitiator, raw, { keyPair: how.keyPair }) as NoiseStream
     this.#noise.on('open', () => {
       const { remotePublicKey, handshakeHash } = this.#noise

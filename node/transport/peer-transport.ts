@@ -136,10 +136,9 @@ export class PeerTransport implements Transport {
     return this.#table.shown
   }
 
-  /** A newcomer is welcome: started, not closing, and not too many that have proved nothing yet. */
+  /** A newcomer is welcome: started and not closing. */
   get accepts(): boolean {
-    if (!this.#started || this.#closing !== null) return false
-    return this.#table.unproven < this.#limits.unprovenMax
+    return this.#started && this.#closing === null
   }
 
   start(events: TransportEvents): void {
@@ -191,6 +190,7 @@ export class PeerTransport implements Transport {
 
   /** A connection somebody else made. */
   accept(channel: Channel): void {
+    this.#table.makeRoom(this.#limits.unprovenMax)
     this.#add(channel, { isInitiator: false, url: null, expectedKey: null, dialEnded: () => {} })
   }
 
@@ -286,9 +286,14 @@ export class PeerTransport implements Transport {
       if (!link.isUp) continue
       // After a stall of this very process the echoes may lie unread in the sockets.
       if (stalled) link.heardMs = nowMs
-      const silentMs = nowMs - link.heardMs
-      if (silentMs > linkTimeoutMs) this.#table.close(link, 'echo-timeout')
-      else if (silentMs >= pingMs || nowMs - link.echoedMs > RTT_SAMPLE_MS) link.ping()
+      link.listen(nowMs)
+      if (nowMs - link.heardMs > linkTimeoutMs) this.#table.close(link, 'echo-timeout')
+      else if (
+        nowMs - link.heardMs >= pingMs ||
+        nowMs - link.saidMs >= pingMs ||
+        nowMs - link.echoedMs > RTT_SAMPLE_MS
+      )
+        link.ping()
     }
   }
 }

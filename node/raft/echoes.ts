@@ -1,17 +1,21 @@
 /**
  * Which heartbeats a follower answers. A new read round is echoed at once. Otherwise a few answers an election timeout tell the
- * leader enough (quorum, lost Appends), and each one saved lets two idle machines sleep.
+ * leader enough (quorum, lost Appends), and each one saved lets two idle machines sleep. Counted in ticks and not in heartbeats, so
+ * that where many heartbeats are lost each that arrives is answered.
  */
 export class Echoes {
-  /** One in so many heartbeats of a round is answered. */
-  readonly #every: number
+  readonly #pauseTicks: number
   /** The round of the last answer to the present leader; -1: none yet. */
   #round = -1
-  /** Heartbeats since then. */
-  #unanswered = 0
+  /** Ticks since then. */
+  #ticks = 0
 
-  constructor(options: { readonly electionTicks: number; readonly heartbeatTicks: number }) {
-    this.#every = Math.max(1, Math.floor(options.electionTicks / (3 * options.heartbeatTicks)))
+  constructor(options: { readonly electionTicks: number }) {
+    this.#pauseTicks = Math.floor(options.electionTicks / 3)
+  }
+
+  tick(): void {
+    this.#ticks++
   }
 
   /** Another leader, or none: the next heartbeat is answered. */
@@ -21,9 +25,9 @@ export class Echoes {
 
   /** Whether this heartbeat is answered; if so it counts as answered. */
   due(readRound: number): boolean {
-    if (readRound === this.#round && ++this.#unanswered < this.#every) return false
+    if (readRound === this.#round && this.#ticks < this.#pauseTicks) return false
     this.#round = readRound
-    this.#unanswered = 0
+    this.#ticks = 0
     return true
   }
 }

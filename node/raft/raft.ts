@@ -125,6 +125,7 @@ export class Raft {
   /** One unit of time. Call it at most once a turn of the loop (HAZARDS: timers run before sockets after a stall). */
   tick(): void {
     this.#disk.tick()
+    this.#echoes.tick()
     if (this.#leadership !== null) {
       const reason = this.saveStuck ? 'save-stuck' : this.#leadership.tick()
       if (reason !== null) this.#resign(reason)

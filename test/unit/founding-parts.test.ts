@@ -17,7 +17,6 @@ import {
 const a = disk(0)
 const b = disk(1)
 const c = disk(2)
-const _d = disk(3)
 const e = disk(4)
 const abc = offerAmong([a, b, c], 1)
 

@@ -8,7 +8,7 @@ import { WebSocket, WebSocketServer } from 'ws'
 import { decodeBatch, encodeBatch, type WireFrame } from '../../node/transport/codec.ts'
 import { encodeHello, type LinkRole, proofOf } from '../../node/transport/hello.ts'
 import { NoiseChannel } from '../../node/transport/noise-channel.ts'
-import type { Hello, PeerFrame } from '../../node/transport/transport.ts'
+import type { Hello } from '../../node/transport/transport.ts'
 import { MESSAGE_BYTES_MAX, WebSocketDuplex } from '../../node/transport/web-socket-duplex.ts'
 import {
   CAPABILITY,
@@ -397,89 +397,6 @@ hostile('a member of another cluster cannot speak, whatever its frames claim', a
     peer.frames.map(({ frame }) => text(frame)),
     ['last'],
   )
-})
-
-hostile('a peer that no longer reads or answers is cut off and costs a bounded queue', async () => {
-  const queueBytesMax = 1024 * 1024
-  const limits = { pingMs: 200, linkTimeoutMs: 1000, queueBytesMax }
-  const patient = { pingMs: 60_000 }
-  const [a, b] = [await victim({ limits }), await lab.peer({ limits: patient })]
-  b.start()
-  a.transport.hint({ nodeKey: b.nodeKey, url: b.url, source: 'test' })
-  await eventually('linked', () => a.linkTo(b) && b.linkTo(a))
-  for (const socket of b.sockets) socket.pause()
-  const link = a.linkTo(b) as unknown as { queuedBytes: number }
-  const body = new Uint8Array(64 * 1024)
-  const frames: PeerFrame[] = [{ type: 'founding', body }]
-  let taken = 0
-  await eventually('refused', () => {
-    while (a.transport.send(b.identity, frames)) taken++
-    assert.ok(link.queuedBytes <= queueBytesMax)
-    return taken > 0 && link.queuedBytes > queueBytesMax / 2
-  })
-  assert.is(a.transport.send(b.identity, frames), false)
-  await eventually('cut off', () => a.losses === 1)
-  assert.is(a.told.find((told) => told.type === 'down')?.reason, 'echo-timeout')
-  await stillGood(a)
-})
-
-hostile('many small frames do not make the queue look empty', async () => {
-  const limits = { pingMs: 60_000, queueBytesMax: 256 * 1024 }
-  const [a, b] = [await victim({ limits }), await lab.peer()]
-  b.start()
-  a.transport.hint({ nodeKey: b.nodeKey, url: b.url, source: 'test' })
-  await eventually('linked', () => a.linkTo(b) && b.linkTo(a))
-  const link = a.linkTo(b) as unknown as { queuedBytes: number }
-  // What Noise adds to each of these must neither hide nor invent waiting bytes.
-  for (let i = 0; i < 5000; i++) {
-    while (!a.transport.send(b.identity, [founding('x')])) {
-      await new Promise((resolve) => setImmediate(resolve))
-    }
-    if (i % 100 === 0) await new Promise((resolve) => setImmediate(resolve))
-  }
-  await eventually('arrived', () => b.frames.length === 5000)
-  await eventually('drained', () => link.queuedBytes === 0)
-  for (const socket of b.sockets) socket.pause()
-  const frames = [{ type: 'founding', body: new Uint8Array(60 * 1024) }] as const
-  let bytes = 0
-  await eventually('full', () => {
-    while (a.transport.send(b.identity, frames)) bytes += 60 * 1024
-    assert.ok(bytes < 64 * 1024 * 1024, 'the queue has an end')
-    return link.queuedBytes > 128 * 1024
-  })
-})
-
-hostile('a process that was frozen is replaced by its successor', async () => {
-  const identity = { keyPair: newPair(), storageId: '8'.repeat(32) }
-  const a = await victim({ limits: { pingMs: 60_000 } })
-  const frozen = await lab.peer(identity)
-  frozen.start()
-  a.transport.hint({ nodeKey: frozen.nodeKey, url: frozen.url, source: 'test' })
-  await eventually('linked', () => a.linkTo(frozen) && frozen.linkTo(a))
-  for (const socket of frozen.sockets) socket.pause()
-  const successor = await victim({ ...identity, bootCounter: 2 })
-  successor.transport.hint({ nodeKey: a.nodeKey, url: a.url, source: 'test' })
-  const { bootId } = successor.options
-  await eventually('replaced', () => a.linkTo(successor)?.hello.bootId === bootId)
-  assert.is(a.refusals('clone'), 0)
-  assert.is(a.told.find((told) => told.type === 'down')?.reason, 'replaced')
-})
-
-hostile('a conflict whose old link ends in the middle is settled at once', async () => {
-  const identity = { keyPair: newPair(), storageId: '9'.repeat(32) }
-  const a = await victim({ limits: { pingMs: 60_000, redialMsMin: 60_000 } })
-  const frozen = await lab.peer({ ...identity, limits: { redialMsMin: 60_000 } })
-  frozen.start()
-  a.transport.hint({ nodeKey: frozen.nodeKey, url: frozen.url, source: 'test' })
-  await eventually('linked', () => a.linkTo(frozen) && frozen.linkTo(a))
-  for (const socket of frozen.sockets) socket.pause()
-  const successor = await victim({ ...identity, bootCounter: 2 })
-  successor.transport.hint({ nodeKey: a.nodeKey, url: a.url, source: 'test' })
-  await eventually('greeted', () => successor.linkTo(a))
-  for (const socket of frozen.sockets) socket.destroy()
-  const { bootId } = successor.options
-  await eventually('admitted', () => a.linkTo(successor)?.hello.bootId === bootId)
-  assert.not.equal(a.told.find((told) => told.type === 'down')?.reason, 'replaced')
 })
 
 hostile('a crowd that proves nothing meets a limit, and is gone after it', async () => {

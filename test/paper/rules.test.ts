@@ -69,7 +69,6 @@ durable(
     voter.raft.step(from, append(2, [1, 1], entriesOf(2, 2, 2)))
     sent(cluster, voter)
     assert.ok(voter.saving)
-    for (let i = 0; i < 10; i++) voter.raft.tick()
     const ask = { type: 'requestVote', term: 5, lastIndex: 9, lastTerm: 2, transfer: true } as const
     voter.raft.step(cluster.node('n3').peer, ask)
     sent(cluster, voter)

@@ -1,0 +1,169 @@
+/** What a leader knows of one follower: the states of Progress, its window, and late or lost answers. */
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { Progress } from '../../node/raft/progress.ts'
+import { Random } from '../../node/raft/random.ts'
+
+const WINDOW = { messagesMax: 3, bytesMax: 100 }
+
+function probing(nextIndex = 10): Progress {
+  return new Progress({ nextIndex, active: true, window: WINDOW })
+}
+
+function send(progress: Progress, lastIndex: number, bytes = 1, count = 1): void {
+  progress.sent({ lastIndex, count, bytes, commit: 0 })
+}
+
+/** Matched at `matchIndex` and replicating. */
+function replicating(matchIndex = 9): Progress {
+  const progress = probing(matchIndex + 1)
+  send(progress, matchIndex, 0, 0)
+  progress.accepted(matchIndex)
+  assert.is(progress.state, 'replicate')
+  return progress
+}
+
+const progress = suite('progress')
+
+progress('a probe sends one Append and then waits', () => {
+  const one = probing()
+  assert.not.ok(one.paused)
+  send(one, 12, 5, 3)
+  assert.ok(one.paused)
+  assert.is(one.nextIndex, 10, 'nothing is taken for granted')
+  one.echoed(20)
+  assert.not.ok(one.paused, 'a heartbeat was answered: ask again')
+})
+
+progress('an accepted probe replicates from behind what matched', () => {
+  const one = probing()
+  send(one, 12, 5, 3)
+  assert.ok(one.accepted(12))
+  assert.equal([one.state, one.matchIndex, one.nextIndex, one.paused], ['replicate', 12, 13, false])
+})
+
+progress(
+  'a rejected probe backs up to where the logs may match, at least by one, never below the match',
+  () => {
+    for (const [rejected, retry, next] of [
+      [9, 5, 6],
+      [9, 8, 9],
+      [9, 9, 9],
+      [9, 50, 9],
+      [9, 0, 1],
+    ] as const) {
+      const one = probing()
+      send(one, 12)
+      assert.ok(one.rejected(rejected, retry))
+      assert.equal([one.nextIndex, one.paused], [next, false])
+    }
+    const one = probing(10)
+    send(one, 9, 0, 0)
+    one.accepted(4)
+    one.becomeProbe(7)
+    assert.ok(one.rejected(6, 0))
+    assert.is(one.nextIndex, 5)
+  },
+)
+
+progress('late rejections say nothing', () => {
+  const one = probing()
+  send(one, 12)
+  assert.not.ok(one.rejected(8, 3), 'not the probe that is out')
+  assert.not.ok(one.rejected(11, 3))
+  assert.equal([one.nextIndex, one.paused], [10, true])
+  const two = replicating(9)
+  assert.not.ok(two.rejected(9, 0), 'it matched there since')
+  assert.not.ok(two.rejected(3, 0))
+  assert.is(two.state, 'replicate')
+  send(two, 15, 1, 6)
+  assert.ok(two.rejected(15, 12))
+  assert.equal([two.state, two.nextIndex, two.inflightCount], ['probe', 10, 0])
+})
+
+progress('the window counts messages and bytes, and opens as answers come', () => {
+  const one = replicating(9)
+  for (const last of [10, 11, 12]) {
+    assert.not.ok(one.paused)
+    send(one, last)
+  }
+  assert.ok(one.paused)
+  assert.is(one.nextIndex, 13)
+  one.accepted(11)
+  assert.is(one.inflightCount, 1)
+  assert.not.ok(one.paused)
+  one.accepted(10)
+  assert.equal([one.matchIndex, one.inflightCount], [11, 1], 'an older answer changes nothing')
+  one.accepted(12)
+  send(one, 13, 99)
+  assert.not.ok(one.paused)
+  send(one, 14, 1)
+  assert.ok(one.paused, 'bytes')
+  one.accepted(14)
+  assert.not.ok(one.paused)
+})
+
+progress('an answer that overtook others frees what it covers', () => {
+  const one = replicating(9)
+  for (const last of [10, 11, 12]) send(one, last)
+  assert.ok(one.accepted(12))
+  assert.is(one.inflightCount, 0)
+  assert.not.ok(one.accepted(10))
+  assert.equal([one.matchIndex, one.nextIndex], [12, 13])
+})
+
+progress('an empty Append takes no room in the window', () => {
+  const one = replicating(9)
+  for (let i = 0; i < 10; i++) send(one, 9, 0, 0)
+  assert.is(one.inflightCount, 0)
+})
+
+progress(
+  'who does not move between two echoes is asked where it stands; who has everything is not',
+  () => {
+    const one = replicating(9)
+    for (const last of [10, 11, 12]) send(one, last)
+    one.echoed(12)
+    one.echoed(12)
+    assert.ok(one.askAgain, 'it stood still')
+    send(one, 12, 0, 0)
+    assert.not.ok(one.askAgain)
+    one.accepted(11)
+    one.echoed(12)
+    assert.not.ok(one.askAgain, 'it moved')
+    one.accepted(12)
+    one.echoed(12)
+    one.echoed(12)
+    assert.not.ok(one.askAgain, 'it has all')
+  },
+)
+
+progress(
+  'under any order of answers: match below next, match never back, the window never negative',
+  () => {
+    for (let seed = 1; seed <= 300; seed++) {
+      const random = new Random(seed)
+      const one = probing(1 + random.below(20))
+      let match = 0
+      for (let step = 0; step < 100; step++) {
+        const dice = random.below(5)
+        if (dice === 0 && !one.paused) send(one, one.nextIndex + random.below(3), random.below(60))
+        else if (dice === 1) one.accepted(random.below(one.nextIndex))
+        else if (dice === 2) one.rejected(random.below(25), random.below(25))
+        else if (dice === 3) one.echoed(random.below(25))
+        else if (one.state === 'replicate') one.becomeProbe(one.matchIndex + 1)
+        assert.ok(one.matchIndex >= match, 'matchIndex moved back')
+        assert.ok(one.matchIndex < one.nextIndex)
+        assert.ok(one.inflightCount <= WINDOW.messagesMax)
+        match = one.matchIndex
+      }
+      // Whatever happened, the answer to everything opens the window again.
+      one.accepted(one.nextIndex - 1)
+      one.echoed(100)
+      assert.not.ok(one.paused)
+      assert.is(one.inflightCount, 0)
+    }
+  },
+)
+
+progress.run()

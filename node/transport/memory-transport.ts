@@ -12,6 +12,12 @@ import type { Transport } from './transport.ts'
 const WINDOW_BYTES = 256 * 1024
 const FREE_STEP_MS = 2
 
+interface Step {
+  /** Steps of one lane keep their order: what one end of a connection is to receive. */
+  readonly lane: object
+  readonly run: () => void
+}
+
 interface Timer {
   readonly atMs: number
   readonly order: number
@@ -21,7 +27,8 @@ interface Timer {
 export class MemoryNetwork {
   #nowMs = 0
   #order = 0
-  #queue: (() => void)[] = []
+  #queue: Step[] = []
+  readonly #choose: ((count: number) => number) | null
   readonly #timers = new Set<Timer>()
   /** By node key: who is started and under which addresses. */
   readonly #listeners = new Map<string, MemoryCarrier>()
@@ -34,6 +41,16 @@ export class MemoryNetwork {
       this.#timers.add(timer)
       return () => this.#timers.delete(timer)
     },
+  }
+
+  /** `choose` picks which of so many connections delivers next; without it everything arrives in the order it was sent. */
+  constructor(choose: ((count: number) => number) | null = null) {
+    this.#choose = choose
+  }
+
+  /** Connections that are open at one end at least. */
+  get connections(): number {
+    return this.#connections.size
   }
 
   /** Answers under the URLs it has at the time of a dial, once it is started. */
@@ -54,14 +71,24 @@ export class MemoryNetwork {
   deliver(max = Number.POSITIVE_INFINITY): number {
     let steps = 0
     for (; steps < max; steps++) {
-      const step = this.#queue.shift()
+      const step = this.#nextStep()
       if (step === undefined) break
-      step()
+      step.run()
     }
     return steps
   }
 
-  /** Lets time pass; timers run in order of their time, and what they send is delivered before the next one. */
+  #nextStep(): Step | undefined {
+    if (this.#choose === null || this.#queue.length < 2) return this.#queue.shift()
+    const firsts = new Map<object, number>()
+    for (const [place, { lane }] of this.#queue.entries()) {
+      if (!firsts.has(lane)) firsts.set(lane, place)
+    }
+    const places = [...firsts.values()]
+    return this.#queue.splice(places[this.#choose(places.length)] as number, 1)[0]
+  }
+
+  /** Lets time pass; timers run in order of their time, and what they send is delivered before a later one. */
   advance(ms: number): void {
     const endMs = this.#nowMs + ms
     this.deliver()
@@ -69,7 +96,7 @@ export class MemoryNetwork {
       this.#timers.delete(timer)
       this.#nowMs = Math.max(this.#nowMs, timer.atMs)
       timer.run()
-      this.deliver()
+      if (this.#nextTimer(this.#nowMs) === null) this.deliver()
     }
     this.#nowMs = endMs
   }
@@ -100,8 +127,8 @@ export class MemoryNetwork {
 
   // --- for carriers -------------------------------------------------------------------------------------------------
 
-  enqueue(step: () => void): void {
-    this.#queue.push(step)
+  enqueue(lane: object, run: () => void): void {
+    this.#queue.push({ lane, run })
   }
 
   remove(carrier: MemoryCarrier): void {
@@ -155,7 +182,7 @@ class MemoryCarrier implements Carrier {
 
   connect(url: string, connected: (channel: Channel | null) => void): () => void {
     let ended = false
-    this.#network.enqueue(() => {
+    this.#network.enqueue({}, () => {
       if (ended) return
       ended = true
       connected(this.#network.connect(this, url))
@@ -190,7 +217,7 @@ class Connection {
 
   open(): void {
     for (const end of [this.dialled, this.accepted]) {
-      this.carry(() => end.events?.open(this.otherEnd(end).owner.nodeKey, this.#hash))
+      this.carry(end, () => end.events?.open(this.otherEnd(end).owner.nodeKey, this.#hash))
     }
   }
 
@@ -198,8 +225,8 @@ class Connection {
     return end === this.dialled ? this.accepted : this.dialled
   }
 
-  carry(step: () => void): void {
-    this.#network.enqueue(() => {
+  carry(to: End, step: () => void): void {
+    this.#network.enqueue(to, () => {
       if (!this.isCut) step()
     })
   }
@@ -237,7 +264,7 @@ class End implements Channel {
     this.pendingBytes += bytes.length
     // The receiver may keep its bytes, the sender may not change what is under way.
     const copy = bytes.slice()
-    this.#connection.carry(() => {
+    this.#connection.carry(this.#connection.otherEnd(this), () => {
       this.pendingBytes -= copy.length
       this.#connection.otherEnd(this).receivedBytes += copy.length
       this.#connection.otherEnd(this).events?.message(copy)
@@ -256,7 +283,7 @@ class End implements Channel {
     this.isClosed = true
     this.events = null
     const other = this.#connection.otherEnd(this)
-    this.#connection.carry(() => {
+    this.#connection.carry(other, () => {
       const { events } = other
       if (other.isClosed) return
       other.isClosed = true

@@ -401,6 +401,9 @@ hostile('a member of another cluster cannot speak, whatever its frames claim', a
 
 hostile('a crowd that proves nothing meets a limit, and is gone after it', async () => {
   const peer = await victim({ limits: { unprovenMax: 3, handshakeMs: 300 } })
+  const friend = await victim()
+  friend.transport.hint({ nodeKey: peer.nodeKey, url: peer.url, source: 'test' })
+  await eventually('a friend is there before', () => friend.linkTo(peer) && peer.linkTo(friend))
   const crowd = await Promise.all(Array.from({ length: 20 }, () => rawSocket(peer)))
   await eventually('17 are turned away', () => {
     return crowd.filter(({ isClosed }) => isClosed()).length >= 17
@@ -418,10 +421,20 @@ hostile('a crowd that proves nothing meets a limit, and is gone after it', async
     proven.prove()
     proven.say(proven.hello({ bootCounter: i + 2 }))
     proven.channel.close()
-    await eventually('gone', () => peer.sockets.size === 0)
+    await eventually('gone', () => peer.sockets.size === 1)
   }
+  const slow = await Stranger.at(peer)
+  const other = await Stranger.at(peer)
+  slow.prove()
+  slow.say(slow.hello({ name: 'slow' }))
+  await eventually('who came and went takes no place', () => {
+    return peer.transport.links.some(({ hello }) => hello.name === 'slow')
+  })
+  slow.channel.close()
+  other.channel.close()
   await stillGood(peer)
-  await eventually('no socket is left behind', () => peer.sockets.size === 0)
+  await eventually('no socket is left behind', () => peer.sockets.size === 1)
+  assert.is(friend.losses, 0)
 })
 
 hostile('links of one process beyond any need are closed', async () => {

@@ -174,19 +174,25 @@ memory('a new address does not wait for the patience with an old one', () => {
   assert.ok(a.linkTo(b))
 })
 
-memory('a refused peer is dialled rarely and named once', () => {
-  const network = new MemoryNetwork()
-  const a = peerOf(network, 1).start()
-  const b = peerOf(network, 2, { clusterId: 'd'.repeat(32) }).start()
-  let dials = 0
-  a.transport.hint({ nodeKey: null, url: b.url, source: 'test' })
-  for (let i = 0; i < 1000; i++) {
-    const before = network.connections
-    network.advance(10)
-    if (network.connections > before) dials++
-  }
-  assert.ok(dials >= 2 && dials <= 4, `${dials} dials in 10 s`)
-  assert.is(a.refusals('wrong-cluster'), 1)
-})
+for (const [reason, difference] of [
+  ['wrong-cluster', { clusterId: 'd'.repeat(32) }],
+  ['wrong-topic', { capability: new Uint8Array(32) }],
+] as const) {
+  memory(`a peer refused for ${reason} is dialled rarely and named once`, () => {
+    const network = new MemoryNetwork()
+    const a = peerOf(network, 1).start()
+    const b = peerOf(network, 2, difference).start()
+    a.transport.hint({ nodeKey: null, url: b.url, source: 'test' })
+    let dials = 0
+    for (let i = 0; i < 1000; i++) {
+      const before = network.connections
+      network.advance(10)
+      if (network.connections > before) dials++
+    }
+    assert.ok(dials >= 2 && dials <= 4, `${dials} dials in 10 s`)
+    assert.is(a.refusals(reason), 1)
+    assert.is(b.refusals(reason), 1)
+  })
+}
 
 memory.run()

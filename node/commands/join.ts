@@ -11,7 +11,6 @@ import {
   resolveOptions,
   UsageError,
 } from '../config.ts'
-import { findCluster, readTopicFile } from '../find-cluster.ts'
 import { createLog, type Log } from '../log.ts'
 import { nodeDisk } from '../storage/node-disk.ts'
 import { type ParsedTopic, parseTopic } from '../topic.ts'
@@ -24,6 +23,7 @@ import {
   switchFlag,
   textFlag,
 } from './command.ts'
+import { findCluster, readTopicFile } from './find-cluster.ts'
 import { onLifelineEnd, removeDemoData } from './lifeline.ts'
 import { openClient } from './with-client.ts'
 

@@ -1,11 +1,12 @@
 /** `raft-p2p key`: the public key of this machine's node, made when there is none yet (for `--founders`). */
-import { derive, wantedTopic } from '../find-cluster.ts'
+
 import { newKeyPair } from '../key-pair.ts'
 import { dataRoot, takeDirectory, writeTopic } from '../storage/directory.ts'
 import { openIdentity } from '../storage/identity.ts'
 import { nodeDisk } from '../storage/node-disk.ts'
 import { parseTopic } from '../topic.ts'
 import { CommandError, EXIT, type Invocation, printJson, printLine, textFlag } from './command.ts'
+import { derive, wantedTopic } from './find-cluster.ts'
 import { identityOf, localDirectories, theDirectory, wantedOf } from './local-data.ts'
 
 export async function run(invocation: Invocation): Promise<number> {

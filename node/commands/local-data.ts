@@ -1,10 +1,11 @@
 /** Which data directory of this machine a command is about: `--data DIR`, else the one that fits. */
-import { derive, localNodes, type Wanted, wantedTopic } from '../find-cluster.ts'
+
 import { hasLeft, readEndpoint, readTopic, type Slot } from '../storage/directory.ts'
 import { type IdentityRecord, readIdentity } from '../storage/identity.ts'
 import { isLocked } from '../storage/lock.ts'
 import { nodeDisk } from '../storage/node-disk.ts'
 import { CommandError, type Invocation, textFlag } from './command.ts'
+import { derive, localNodes, type Wanted, wantedTopic } from './find-cluster.ts'
 
 export function wantedOf(invocation: Invocation): Wanted {
   return {

@@ -2,9 +2,9 @@
 import { join } from 'node:path'
 import type { Client } from '../../client/client.ts'
 import type { DotCommand } from '../../client/repl/shell.ts'
-import { findCluster } from '../find-cluster.ts'
 import { dataRoot } from '../storage/directory.ts'
 import type { Invocation, Io } from './command.ts'
+import { findCluster } from './find-cluster.ts'
 import { wantedOf } from './local-data.ts'
 import { openClient, timeoutOf } from './with-client.ts'
 

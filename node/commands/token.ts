@@ -1,8 +1,8 @@
 /** `raft-p2p token`: the client token of a role, derived from the topic. Whoever reads it can use the cluster. */
 import { UsageError } from '../config.ts'
-import { derive } from '../find-cluster.ts'
 import { TOKEN_EPOCH_FIRST, TOKEN_ROLES } from '../topic.ts'
 import { EXIT, type Invocation, printJson, printLine, textFlag } from './command.ts'
+import { derive } from './find-cluster.ts'
 import { topicOf } from './local-data.ts'
 
 export async function run(invocation: Invocation): Promise<number> {

@@ -1,8 +1,8 @@
 /** A connection to the cluster that the command line means, for the time of one command. */
 import type { Client } from '../../client/client.ts'
 import { parseDurationMs, UsageError } from '../config.ts'
-import { findCluster, type Target } from '../find-cluster.ts'
 import { type Invocation, switchFlag, textFlag } from './command.ts'
+import { findCluster, type Target } from './find-cluster.ts'
 import { wantedOf } from './local-data.ts'
 
 export interface ClientTarget extends Target {

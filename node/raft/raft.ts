@@ -492,6 +492,8 @@ export class Raft {
   #resetElectionTimer(): void {
     const { electionTicks, random } = this.#options
     this.#electionElapsed = 0
-    this.#electionTimeout = electionTicks + random.below(electionTicks)
+    // A lone voter can collide with nobody and waits for nothing.
+    const alone = this.#tracker.selfIsVoter && this.#tracker.voters.length === 1
+    this.#electionTimeout = alone ? 1 : electionTicks + random.below(electionTicks)
   }
 }

@@ -2,9 +2,9 @@
  * Finds nodes of a topic for a client that has none on its own machine: on the local network and in the DHT. What it finds
  * are hints; the client dials them. It has to speak as a node does, with a throw-away key and port 0, which nobody dials.
  */
-import { discover } from '../discovery/all.ts'
-import { newKeyPair } from './key-pair.ts'
-import type { DerivedTopic } from './topic.ts'
+import { discover } from '../../discovery/all.ts'
+import { newKeyPair } from '../key-pair.ts'
+import type { DerivedTopic } from '../topic.ts'
 
 /** The longest search, and how long to go on after the first find: the others answer within moments of it. */
 const SEARCH_MS_MAX = 8000

@@ -5,14 +5,14 @@
 
 import { connect as connectSocket } from 'node:net'
 import { join } from 'node:path'
-import { CommandError } from './commands/command.ts'
-import { parseNodeUrl, UsageError } from './config.ts'
-import { dataRoot, listSlots, readEndpoint, readTopic, type Slot } from './storage/directory.ts'
-import { isLocked } from './storage/lock.ts'
-import { nodeDisk } from './storage/node-disk.ts'
-import type { DerivedTopic } from './topic.ts'
-import { deriveTopic, parseTopic, TOKEN_EPOCH_FIRST } from './topic.ts'
-import { openStretchCache } from './topic-cache.ts'
+import { parseNodeUrl, UsageError } from '../config.ts'
+import { dataRoot, listSlots, readEndpoint, readTopic, type Slot } from '../storage/directory.ts'
+import { isLocked } from '../storage/lock.ts'
+import { nodeDisk } from '../storage/node-disk.ts'
+import type { DerivedTopic } from '../topic.ts'
+import { deriveTopic, parseTopic, TOKEN_EPOCH_FIRST } from '../topic.ts'
+import { openStretchCache } from '../topic-cache.ts'
+import { CommandError } from './command.ts'
 
 /** What the user said about it; null: nothing. Flags win over the environment. */
 export interface Wanted {
@@ -161,7 +161,7 @@ async function onlyLocalCluster(env: Env, token: string | null): Promise<Target>
 async function localUrls(env: Env, discovery: string): Promise<string[]> {
   const slots = listening(await listSlots(nodeDisk, dataRoot(env), discovery))
   if (slots.length > 0) return urlsOf(slots)
-  const { parseLiveRecord } = await import('../discovery/local.ts')
+  const { parseLiveRecord } = await import('../../discovery/local.ts')
   const folder = join(dataRoot(env), 'raft-p2p', discovery.slice(0, 16), 'live')
   const urls: string[] = []
   for (const name of nodeDisk.list(folder).filter((each) => each.endsWith('.json'))) {

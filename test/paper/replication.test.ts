@@ -113,6 +113,28 @@ replication(
   },
 )
 
+replication(
+  'Figure 2: "If leaderCommit > commitIndex, set commitIndex = min(leaderCommit, index of last new entry)"',
+  () => {
+    // What lies behind the last new entry was not compared: it may be an old leader's.
+    for (const [prevIndex, prevTerm, count, commit, commitIndex] of [
+      [2, 1, 0, 4, 2],
+      [2, 1, 0, 1, 1],
+      [2, 1, 1, 4, 3],
+      [4, 2, 0, 4, 4],
+      [4, 2, 0, 99, 4],
+    ] as const) {
+      const cluster = new Cluster({ size: 3, logs: { n1: [1, 1, 2, 2] } })
+      const node = cluster.node('n1')
+      const entries = node.disk.entries.slice(prevIndex, prevIndex + count)
+      const append: Append = { type: 'append', term: 5, prevIndex, prevTerm, entries, commit }
+      node.raft.step(cluster.node('n2').peer, append)
+      assert.is(node.raft.log.commitIndex, commitIndex, `${prevIndex} + ${count}, ${commit}`)
+      assert.equal(termsOf(node), [1, 1, 2, 2])
+    }
+  },
+)
+
 const FIGURE_7: Readonly<Record<string, readonly Term[]>> = {
   n1: [1, 1, 1, 4, 4, 5, 5, 6, 6, 6],
   n2: [1, 1, 1, 4, 4, 5, 5, 6, 6],

@@ -196,6 +196,13 @@ preVote(
       cluster.isolate('n2')
       cluster.tick(3600)
       assert.is(cluster.node('n2').raft.term, term)
+      // It reaches the others before the leader, and its log is as good as theirs: they hear the leader, and refuse.
+      cluster.heal()
+      cluster.cut.add('n1>n2')
+      cluster.cut.add('n2>n1')
+      cluster.tick(200)
+      assert.is(cluster.leader, leader)
+      assert.is(cluster.node('n2').raft.term, term)
       for (let i = 0; i < 10; i++) indexOf(leader.raft.propose('command', bytesOf(`${i}`)))
       cluster.heal()
       cluster.tick(50)

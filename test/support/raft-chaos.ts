@@ -5,6 +5,7 @@
  */
 import type { RaftMessage } from '../../node/raft/messages.ts'
 import { majority } from '../../node/raft/quorum.ts'
+import { Random } from '../../node/raft/random.ts'
 import type { Entry, Index, PeerId, Term } from '../../node/raft/types.ts'
 import { bytesOf, Cluster, type ClusterNode, type ClusterOptions } from './raft-cluster.ts'
 
@@ -50,7 +51,7 @@ class World {
 
   constructor(options: ClusterOptions) {
     this.#seed = options.seed ?? 1
-    this.#cluster = new Cluster(options)
+    this.#cluster = new Cluster({ ...options, options: limitsOf(this.#seed) })
     this.#calm = 1 + this.#below(20)
     this.#diskTrouble = this.#below(4) === 0
   }
@@ -296,6 +297,16 @@ class World {
         if (describe(a) !== describe(b)) this.#fail(`logs differ at ${index}`)
       }
     }
+  }
+}
+
+/** In some worlds entries travel and are saved one by one, which shows what whole batches hide (paper, figure 8). */
+function limitsOf(seed: number): NonNullable<ClusterOptions['options']> {
+  const random = new Random(seed)
+  return {
+    appendBytesMax: random.below(2) === 0 ? 0 : 1 << 16,
+    saveBytesMax: random.below(4) === 0 ? 0 : 1 << 20,
+    window: { messagesMax: 1 + random.below(8), bytesMax: 1 + random.below(1000) },
   }
 }
 

@@ -111,6 +111,21 @@ forwarding('a forward that got lost is sent again', () => {
   assert.equal(outcomeOf(cluster.answerOf(follower, 2)), { status: 'done', succeeded: true })
 })
 
+forwarding('a new leader is asked at once, without waiting for the old one to answer', () => {
+  const { cluster, leader, follower, other, session } = start()
+  cluster.hold = ({ frame }) => frame.type === 'forward'
+  follower.replica.request(2, put({ session, sequence: 1 }, 'k', 'v'))
+  follower.replica.request(3, get('k'))
+  cluster.settle()
+  cluster.held = []
+  cluster.hold = null
+  assert.ok(leader.replica.raft.transferLeadership(other.peer))
+  cluster.tick(2)
+  assert.is(cluster.leader, other)
+  assert.ok(follower.answer(2)?.ok)
+  assert.ok(follower.answer(3)?.ok)
+})
+
 forwarding('a slow leader is not buried under repetitions', () => {
   const { cluster, leader, follower, session } = start()
   cluster.hold = isReply

@@ -233,8 +233,8 @@ elections(
     // Every node times out between one and two election timeouts after the last word, and not always at the same tick.
     const seen = new Set<number>()
     for (let seed = 1; seed <= 200; seed++) {
-      const { nodes } = new Cluster({ size: 1, learners: 0, seed })
-      const [node] = nodes as [ClusterNode]
+      const { nodes } = new Cluster({ size: 2, seed })
+      const [node] = nodes as [ClusterNode, ClusterNode]
       let ticks = 0
       while (node.raft.role === 'follower') {
         node.raft.tick()
@@ -246,6 +246,12 @@ elections(
     assert.is(seen.size, 10)
   },
 )
+
+elections('a lone voter can collide with nobody and leads as soon as its vote is saved', () => {
+  const cluster = new Cluster({ size: 1, learners: 1 })
+  cluster.tick(1)
+  assert.is(cluster.leader, cluster.node('n1'))
+})
 
 elections('a split vote is resolved by another election', () => {
   const cluster = new Cluster({ size: 4 })

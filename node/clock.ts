@@ -10,6 +10,8 @@ export interface Clock {
 
 /** A follower is woken by each heartbeat anyway; from this part of a tick on, any turn counts as the tick. */
 const EARLY = 0.9
+/** The timer is a little slow, so that it drifts against the heartbeats until one comes just before it, and stays there. */
+const DRIFT = 1.05
 /** From so many ticks on, the loop has stalled. */
 const STALL = 3
 
@@ -31,7 +33,7 @@ export function startClock(tickMs: number, tick: (elapsedMs: number) => void): C
     if (late) return
     late = true
     setImmediate(() => setImmediate(run))
-  }, tickMs)
+  }, tickMs * DRIFT)
   return {
     turn() {
       const elapsedMs = performance.now() - last

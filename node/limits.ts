@@ -38,8 +38,8 @@ export const LIMITS = {
   /** Time to send the head of an HTTP request, against connections that only trickle. */
   httpHeaderTimeoutMs: 10_000,
 
-  /** The leader's view of the members, for `status` on followers. */
-  leaderViewMs: 500,
+  /** The leader tells its view of the members this often, for `status` and readiness on followers. */
+  leaderViewMs: 1000,
   /** CONTRACT: `stateHash` is noted at multiples of 1,024, the last 16 are shown. */
   hashEveryEntries: 1024,
   hashesKept: 16,

@@ -1,7 +1,7 @@
 /**
  * Noise over any byte stream. Before the other end is trusted it may cost next to nothing: its messages are small, and few.
  */
-import type { Duplex } from 'node:stream'
+import type { EventEmitter } from 'node:events'
 import SecretStream from '@hyperswarm/secret-stream'
 import type { Channel, ChannelEvents } from './channel.ts'
 import { HELLO_BYTES_MAX } from './hello.ts'
@@ -13,7 +13,21 @@ const UNTRUSTED_BYTES_MAX = HELLO_BYTES_MAX + 8 * 1024
 const NOISE_OVERHEAD_BYTES = 20
 const LENGTH_BYTES = 3
 
-interface NoiseStream extends Duplex {
+/** What Noise asks of the stream below it; any node:stream Duplex is one. Emits data, end, drain, error, close. */
+export interface ByteStream extends Pick<EventEmitter, 'on' | 'off'> {
+  /** False: wait for `drain`. */
+  write(chunk: Buffer): boolean
+  pause(): unknown
+  resume(): unknown
+  end(): unknown
+  destroy(error?: Error | null): unknown
+  /** Bytes that were written and have not left. */
+  readonly writableLength: number
+}
+
+interface NoiseStream extends Pick<EventEmitter, 'on'> {
+  write(bytes: Uint8Array): boolean
+  destroy(): unknown
   readonly remotePublicKey: Uint8Array
   readonly handshakeHash: Uint8Array
   /** Encrypted bytes that were handed to the raw stream. */
@@ -26,7 +40,7 @@ export interface KeyPair {
 }
 
 export class NoiseChannel implements Channel {
-  readonly #raw: Duplex
+  readonly #raw: ByteStream
   readonly #noise: NoiseStream
   #events: ChannelEvents | null = null
   #writtenBytes = 0
@@ -38,7 +52,7 @@ export class NoiseChannel implements Channel {
   #length = 0
   #left = 0
 
-  constructor(raw: Duplex, how: { readonly isInitiator: boolean; readonly keyPair: KeyPair }) {
+  constructor(raw: ByteStream, how: { readonly isInitiator: boolean; readonly keyPair: KeyPair }) {
     this.#raw = raw
     // Before Noise's own listener, because Noise allocates what a length announces.
     raw.on('data', this.#watch)

@@ -35,7 +35,7 @@ export interface TransportLimits {
 export const TRANSPORT_LIMITS: TransportLimits = {
   handshakeMs: 4000,
   linkTimeoutMs: 2000,
-  pingMs: 800,
+  pingMs: 900,
   unprovenMax: 256,
   queueBytesMax: 64 * 1024 * 1024,
   batchBytesMax: 1024 * 1024,

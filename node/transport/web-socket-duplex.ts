@@ -1,10 +1,12 @@
 /**
- * A WebSocket as a byte stream for Noise. The ws package has one too, but on Bun that package is a stand-in without it. Noise does
- * its own framing, so that message boundaries do not matter here: messages are small, because a receiver must hold a whole one
- * before it knows who sent it.
+ * A WebSocket as the byte stream under Noise: what Noise asks of a stream and no more. The streams of node:stream cost more than half
+ * a millisecond of processor time a message on an idle node, and a link exchanges a dozen a second for as long as it lives.
+ * Noise does its own framing, so that message boundaries do not matter here: messages are small, because a receiver must hold a
+ * whole one before it knows who sent it.
  */
-import { Duplex } from 'node:stream'
+import { EventEmitter } from 'node:events'
 import type { WebSocket } from 'ws'
+import type { ByteStream } from './noise-channel.ts'
 
 /** Of one WebSocket message, either way. */
 export const MESSAGE_BYTES_MAX = 64 * 1024
@@ -12,110 +14,116 @@ const HIGH_WATER_BYTES = 256 * 1024
 /** How often a socket whose runtime calls back at once is asked whether it has drained. */
 const DRAIN_POLL_MS = 5
 
-interface Piece {
-  readonly chunk: Buffer
-}
-
-export class WebSocketDuplex extends Duplex {
+/** Emits data (Buffer), drain, end, error (Error), close. */
+export class WebSocketDuplex extends EventEmitter implements ByteStream {
   readonly #socket: WebSocket
-  #paused = false
+  /** What came in before the other side of this object had a chance to listen; null afterwards. */
+  #early: Buffer[] | null = []
+  #unsentBytes = 0
+  #full = false
   #drainTimer: NodeJS.Timeout | null = null
+  #destroyed = false
 
   constructor(socket: WebSocket) {
-    super({
-      allowHalfOpen: false,
-      readableHighWaterMark: HIGH_WATER_BYTES,
-      writableHighWaterMark: HIGH_WATER_BYTES,
-    })
+    super()
     this.#socket = socket
-    socket.on('message', (data: Buffer | ArrayBuffer | Buffer[]) => {
-      if (this.destroyed || this.push(toBuffer(data))) return
-      this.#paused = true
-      socket.pause?.()
-    })
+    socket.on('message', (data: Buffer | ArrayBuffer | Buffer[]) => this.#received(toBuffer(data)))
     socket.on('error', (error: Error) => this.destroy(error))
     socket.on('close', () => {
-      if (!this.destroyed) this.push(null)
+      if (!this.#destroyed) this.emit('end')
       this.destroy()
     })
+    setImmediate(() => this.#start())
   }
 
-  override _read(): void {
-    if (!this.#paused) return
-    this.#paused = false
-    this.#socket.resume?.()
+  /** Bytes that the socket has not taken yet. */
+  get writableLength(): number {
+    return this.#unsentBytes
   }
 
-  override _write(chunk: Buffer, _encoding: string, done: (error?: Error | null) => void): void {
-    this.#send([{ chunk }], done)
-  }
-
-  override _writev(pieces: Piece[], done: (error?: Error | null) => void): void {
-    this.#send(pieces, done)
-  }
-
-  #send(pieces: readonly Piece[], done: (error?: Error | null) => void): void {
-    const messages = [...pack(pieces)]
-    let left = messages.length
-    let failed = false
-    const sent = (error?: Error | null): void => {
-      left--
-      if (failed) return
-      failed = error != null
-      if (failed) done(error)
-      else if (left === 0) this.#whenDrained(done)
+  /** False: wait for `drain`. */
+  write(chunk: Buffer): boolean {
+    if (this.#destroyed || this.#socket.readyState !== 1) {
+      this.destroy(new Error('the socket is closed'))
+      return true
     }
-    if (this.#socket.readyState !== 1) return done(new Error('the socket is closed'))
-    if (messages.length === 0) return done()
-    for (const message of messages) this.#socket.send(message, { binary: true }, sent)
+    for (let at = 0; at < chunk.length; at += MESSAGE_BYTES_MAX) {
+      const part =
+        chunk.length <= MESSAGE_BYTES_MAX ? chunk : chunk.subarray(at, at + MESSAGE_BYTES_MAX)
+      this.#unsentBytes += part.length
+      this.#socket.send(part, { binary: true }, (error) => this.#sent(part.length, error))
+    }
+    this.#full = this.#unsentBytes > HIGH_WATER_BYTES || this.#buffered
+    if (this.#full) this.#pollDrain()
+    return !this.#full
   }
 
-  /** On Bun a message counts as sent while it still waits in memory. */
-  #whenDrained(done: () => void): void {
-    if (this.destroyed || this.#socket.bufferedAmount <= HIGH_WATER_BYTES) return done()
-    this.#drainTimer = setTimeout(() => this.#whenDrained(done), DRAIN_POLL_MS)
+  pause(): void {
+    this.#socket.pause?.()
   }
 
-  override _final(done: (error?: Error | null) => void): void {
+  resume(): void {
+    if (this.#socket.isPaused) this.#socket.resume?.()
+  }
+
+  end(): void {
     this.#socket.close()
-    done()
   }
 
   /** Not a polite WebSocket close: it would wait for a peer that may never answer. Who closes a link has said what there was to say. */
-  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+  destroy(error?: Error | null): void {
+    if (this.#destroyed) return
+    this.#destroyed = true
     if (this.#drainTimer !== null) clearTimeout(this.#drainTimer)
     this.#socket.terminate()
-    done(error)
+    // As streams do: never from inside the call.
+    queueMicrotask(() => {
+      if (error) this.emit('error', error)
+      this.emit('close')
+    })
+  }
+
+  /** On Bun a message counts as sent while it still waits in memory. */
+  get #buffered(): boolean {
+    return this.#socket.bufferedAmount > HIGH_WATER_BYTES
+  }
+
+  #start(): void {
+    const early = this.#early ?? []
+    this.#early = null
+    for (const chunk of early) this.#received(chunk)
+  }
+
+  #received(chunk: Buffer): void {
+    if (this.#destroyed || chunk.length === 0) return
+    if (this.#early !== null) this.#early.push(chunk)
+    else this.emit('data', chunk)
+  }
+
+  #sent(bytes: number, error?: Error | null): void {
+    this.#unsentBytes -= bytes
+    if (error) this.destroy(error)
+    else this.#drained()
+  }
+
+  #drained(): void {
+    if (!this.#full || this.#destroyed) return
+    if (this.#unsentBytes > HIGH_WATER_BYTES / 2 || this.#buffered) return
+    this.#full = false
+    this.emit('drain')
+  }
+
+  #pollDrain(): void {
+    if (this.#drainTimer !== null) return
+    this.#drainTimer = setTimeout(() => {
+      this.#drainTimer = null
+      this.#drained()
+      if (this.#full && !this.#destroyed) this.#pollDrain()
+    }, DRAIN_POLL_MS)
   }
 }
 
 function toBuffer(data: Buffer | ArrayBuffer | Buffer[]): Buffer {
   if (Array.isArray(data)) return Buffer.concat(data)
   return data instanceof ArrayBuffer ? Buffer.from(data) : data
-}
-
-/** Small writes share a message, large ones are cut. */
-function* pack(pieces: readonly Piece[]): Iterable<Buffer> {
-  let waiting: Buffer[] = []
-  let bytes = 0
-  for (const { chunk } of pieces) {
-    if (bytes + chunk.length > MESSAGE_BYTES_MAX && waiting.length > 0) {
-      yield join(waiting)
-      waiting = []
-      bytes = 0
-    }
-    let rest = chunk
-    while (rest.length > MESSAGE_BYTES_MAX) {
-      yield rest.subarray(0, MESSAGE_BYTES_MAX)
-      rest = rest.subarray(MESSAGE_BYTES_MAX)
-    }
-    if (rest.length === 0) continue
-    waiting.push(rest)
-    bytes += rest.length
-  }
-  if (waiting.length > 0) yield join(waiting)
-}
-
-function join(chunks: readonly Buffer[]): Buffer {
-  return chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks)
 }

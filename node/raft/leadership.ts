@@ -37,6 +37,8 @@ export class Leadership {
   readonly #noopIndex: Index
   #readsReady: ReadReady[] = []
   #heartbeatElapsed = 0
+  /** Ticks since this leader last appended anything. */
+  #quietTicks = 0
   /** Ticks since the quorum was last checked. */
   #checkElapsed = 0
   #uncommittedBytes = 0
@@ -80,8 +82,19 @@ export class Leadership {
       if (!this.#tracker.quorumActive()) return 'no-quorum'
       for (const progress of this.#tracker.progress.values()) progress.active = false
     }
-    if (++this.#heartbeatElapsed >= this.#options.heartbeatTicks) this.#broadcastHeartbeat()
+    this.#quietTicks++
+    if (++this.#heartbeatElapsed >= this.#heartbeatTicks) this.#broadcastHeartbeat()
     return null
+  }
+
+  /**
+   * With nothing written for an election timeout every second heartbeat is left out, as long as four still fit into the shortest
+   * election timeout: two idle machines sleep longer, and no follower notices. Reads bring their own heartbeats.
+   */
+  get #heartbeatTicks(): number {
+    const { electionTicks, heartbeatTicks } = this.#options
+    const isQuiet = this.#quietTicks >= electionTicks && electionTicks >= 8 * heartbeatTicks
+    return isQuiet ? 2 * heartbeatTicks : heartbeatTicks
   }
 
   propose(kind: EntryKind, payload: Uint8Array): ProposeResult {
@@ -176,6 +189,7 @@ export class Leadership {
     const id = { term: this.#term, index: this.#log.lastIndex + 1 }
     this.#log.append({ ...id, kind, payload })
     this.#uncommittedBytes += payload.length
+    this.#quietTicks = 0
     if (kind === 'configuration') {
       // In force from the moment it is appended (paper, section 6).
       this.#tracker.use(this.#log.configuration?.record.configuration ?? null)

@@ -66,6 +66,20 @@ export interface ErrorBody {
   readonly leaderUrl?: string | null
 }
 
+/** The codes after which the same call may succeed later. */
+const RETRIABLE: ReadonlySet<ErrorCode> = new Set([
+  'overloaded',
+  'no-leader',
+  'not-founded',
+  'closing',
+  'timeout',
+  'disk-full',
+])
+
+export function errorBody(code: ErrorCode, message: string, maybeApplied = false): ErrorBody {
+  return { code, message, retriable: RETRIABLE.has(code), maybeApplied }
+}
+
 // --- requests and answers -------------------------------------------------------------------------------------
 
 export type Consistency = 'linearizable' | 'stale'

@@ -3,6 +3,7 @@
  * effects out. It must never know who drives it, what time it is, or how frames travel.
  */
 import { MalformedError } from '../client/bytes.ts'
+import { type ErrorCode, errorBody } from '../client/protocol.ts'
 import { AppliedState, type AppliedStateOptions } from './applied-state.ts'
 import { type Forward, Forwards } from './forwards.ts'
 import { isLeaderView, type LeaderView, viewOf } from './leader-view.ts'
@@ -22,7 +23,7 @@ import {
 } from './raft/types.ts'
 import { type ReplicaEffects, type ReplicaEvent, replicaEventOf } from './replica-effects.ts'
 import type { HashAt, ServiceAnswer, ServiceRequest } from './request.ts'
-import { errorBody, isCommand, type Pending, RequestTable } from './request-table.ts'
+import { isCommand, type Pending, RequestTable } from './request-table.ts'
 
 export interface ReplicaOptions extends AppliedStateOptions {
   readonly raft: RaftOptions
@@ -478,12 +479,7 @@ export class Replica {
     this.#answers.push({ requestId, answer })
   }
 
-  #fail(
-    requestId: number,
-    code: Parameters<typeof errorBody>[0],
-    message: string,
-    maybeApplied = false,
-  ): void {
+  #fail(requestId: number, code: ErrorCode, message: string, maybeApplied = false): void {
     const isQuery = this.#requests.get(requestId)?.request.type === 'query'
     const error = errorBody(code, message, maybeApplied && !isQuery)
     this.#finish(requestId, { ok: false, error })

@@ -4,7 +4,7 @@
  * knows it, a read because it changes nothing.
  */
 import { MalformedError } from '../client/bytes.ts'
-import { decodeCommand, type ErrorBody, type ErrorCode } from '../client/protocol.ts'
+import { decodeCommand } from '../client/protocol.ts'
 import type { ServiceRequest } from './request.ts'
 
 export interface Pending {
@@ -93,19 +93,6 @@ export class RequestTable {
 
 function sizeOf(request: ServiceRequest): number {
   return request.type === 'command' ? request.command.length : request.query.length
-}
-
-const RETRIABLE: ReadonlySet<ErrorCode> = new Set([
-  'overloaded',
-  'no-leader',
-  'not-founded',
-  'closing',
-  'timeout',
-  'disk-full',
-])
-
-export function errorBody(code: ErrorCode, message: string, maybeApplied = false): ErrorBody {
-  return { code, message, retriable: RETRIABLE.has(code), maybeApplied }
 }
 
 /** What is no command never enters the log, where every member would have to make the same nothing of it. */

@@ -5,6 +5,7 @@
  * All inputs of one turn of the event loop are taken in first; then, once, the effects are drained: that is the group commit.
  */
 
+import { errorBody } from '../client/protocol.ts'
 import { Alarms } from './alarms.ts'
 import { LIMITS, tickMsFor } from './config.ts'
 import type { FoundingOptions } from './founding.ts'
@@ -15,7 +16,6 @@ import type { RaftOptions } from './raft/options.ts'
 import { Random } from './raft/random.ts'
 import { type PeerId, type PeerIdentity, peerIdOf } from './raft/types.ts'
 import { Replica } from './replica.ts'
-import { errorBody } from './request-table.ts'
 import type {
   Alarm,
   LeaderInfo,

@@ -1,35 +1,32 @@
 /** Errors as the outside sees them: one status for each code, and `application/problem+json` (RFC 9457). */
 import type { OutgoingHttpHeaders } from 'node:http'
-import { ERROR_CODES, type ErrorBody, type ErrorCode } from '../../client/protocol.ts'
+import { ERROR_CODES, type ErrorBody, type ErrorCode, errorBody } from '../../client/protocol.ts'
+
+export { errorBody } from '../../client/protocol.ts'
 
 interface Meaning {
   readonly status: number
   readonly title: string
-  readonly retriable: boolean
 }
 
 const MEANINGS: Readonly<Record<ErrorCode, Meaning>> = {
-  'bad-request': { status: 400, title: 'The request is malformed', retriable: false },
-  unauthorised: { status: 401, title: 'A token is needed', retriable: false },
-  'forbidden-origin': { status: 403, title: 'Refused for this Origin or Host', retriable: false },
-  'not-found': { status: 404, title: 'Not found', retriable: false },
-  'session-expired': { status: 409, title: 'The session has expired', retriable: false },
-  compacted: { status: 410, title: 'The revision is compacted away', retriable: false },
-  'compare-failed': { status: 412, title: 'The condition does not hold', retriable: false },
-  'too-large': { status: 413, title: 'Too large', retriable: false },
-  'wrong-cluster': { status: 421, title: 'This is another cluster', retriable: false },
-  overloaded: { status: 429, title: 'Overloaded', retriable: true },
-  internal: { status: 500, title: 'Internal error', retriable: false },
-  'no-leader': { status: 503, title: 'No leader', retriable: true },
-  'not-founded': { status: 503, title: 'The cluster is not founded yet', retriable: true },
-  closing: { status: 503, title: 'The node is stopping', retriable: true },
-  timeout: { status: 504, title: 'No answer in time', retriable: true },
-  'disk-full': { status: 507, title: 'The disk is full', retriable: true },
-  quota: { status: 507, title: 'The state has reached its limit', retriable: false },
-}
-
-export function errorBody(code: ErrorCode, message: string, maybeApplied = false): ErrorBody {
-  return { code, message, retriable: MEANINGS[code].retriable, maybeApplied }
+  'bad-request': { status: 400, title: 'The request is malformed' },
+  unauthorised: { status: 401, title: 'A token is needed' },
+  'forbidden-origin': { status: 403, title: 'Refused for this Origin or Host' },
+  'not-found': { status: 404, title: 'Not found' },
+  'session-expired': { status: 409, title: 'The session has expired' },
+  compacted: { status: 410, title: 'The revision is compacted away' },
+  'compare-failed': { status: 412, title: 'The condition does not hold' },
+  'too-large': { status: 413, title: 'Too large' },
+  'wrong-cluster': { status: 421, title: 'This is another cluster' },
+  overloaded: { status: 429, title: 'Overloaded' },
+  internal: { status: 500, title: 'Internal error' },
+  'no-leader': { status: 503, title: 'No leader' },
+  'not-founded': { status: 503, title: 'The cluster is not founded yet' },
+  closing: { status: 503, title: 'The node is stopping' },
+  timeout: { status: 504, title: 'No answer in time' },
+  'disk-full': { status: 507, title: 'The disk is full' },
+  quota: { status: 507, title: 'The state has reached its limit' },
 }
 
 /** Thrown by a handler to end its request with this error. */

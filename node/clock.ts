@@ -1,11 +1,33 @@
 /**
  * The clock of a node: calls `tick` about every `tickMs`, at most once a turn of the event loop, and counts one tick after a stall,
- * however long it was (HAZARDS: timers run before sockets after a stall).
+ * however long it was (HAZARDS: timers run before sockets after a stall). Time itself is brought by the caller, so that the simulator
+ * runs the same clock.
  */
 export interface Clock {
   /** Called once in every turn that does something: a tick that is nearly due comes with it, and the timer is put off. */
   turn(): void
   stop(): void
+}
+
+export interface Timers {
+  /** Monotonic. */
+  nowMs(): number
+  /** Calls `run` every `periodMs` until `stop`; `refresh` begins the period anew. */
+  every(periodMs: number, run: () => void): { refresh(): void; stop(): void }
+  /** Calls `run` once, when everything that has come in by now was taken in. */
+  afterInputs(run: () => void): void
+}
+
+export const systemTimers: Timers = {
+  nowMs: () => performance.now(),
+  every(periodMs, run) {
+    const timer = setInterval(run, periodMs)
+    return { refresh: () => void timer.refresh(), stop: () => clearInterval(timer) }
+  },
+  afterInputs(run) {
+    // The first turn of the loop reads the sockets, the second one comes behind what they brought.
+    setImmediate(() => setImmediate(run))
+  },
 }
 
 /** A follower is woken by each heartbeat anyway; from this part of a tick on, any turn counts as the tick. */
@@ -15,35 +37,39 @@ const DRIFT = 1.05
 /** From so many ticks on, the loop has stalled. */
 const STALL = 3
 
-export function startClock(tickMs: number, tick: (elapsedMs: number) => void): Clock {
-  let last = performance.now()
+export function startClock(
+  tickMs: number,
+  tick: (elapsedMs: number) => void,
+  timers: Timers = systemTimers,
+): Clock {
+  let last = timers.nowMs()
   let late = false
   let stopped = false
   const run = (): void => {
     if (stopped) return
-    const now = performance.now()
+    const now = timers.nowMs()
     const elapsedMs = now - last
     last = now
     late = false
     tick(elapsedMs)
   }
-  const timer = setInterval(() => {
+  const timer = timers.every(tickMs * DRIFT, () => {
     // What lies in the sockets since the stall is read before any timeout is judged.
-    if (performance.now() - last < STALL * tickMs) return run()
+    if (timers.nowMs() - last < STALL * tickMs) return run()
     if (late) return
     late = true
-    setImmediate(() => setImmediate(run))
-  }, tickMs * DRIFT)
+    timers.afterInputs(run)
+  })
   return {
     turn() {
-      const elapsedMs = performance.now() - last
+      const elapsedMs = timers.nowMs() - last
       if (elapsedMs < EARLY * tickMs || elapsedMs >= STALL * tickMs) return
       timer.refresh()
       run()
     },
     stop() {
       stopped = true
-      clearInterval(timer)
+      timer.stop()
     },
   }
 }

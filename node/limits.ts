@@ -20,6 +20,8 @@ export const LIMITS = {
 
   /** One Append message; at least one entry is always sent, so that a large value passes. */
   appendBytesMax: 1024 * 1024,
+  /** Entries applied before other work has its turn. */
+  applyCountMax: 4096,
   /** Unanswered Appends to one follower: a window of 256 covers 1 ms batches over a 250 ms WAN. */
   inflightAppendsMax: 256,
   /** ... and their bytes, the bound on what one slow follower costs the leader. */

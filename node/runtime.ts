@@ -29,6 +29,22 @@ import type { Identity } from './storage/identity.ts'
 import type { LogStorage, StorageError } from './storage/storage.ts'
 import type { Link, PeerFrame, Transport, TransportEvents } from './transport/transport.ts'
 
+/** The limits that consensus and the waiting requests live by, each as in limits.ts. */
+export type RuntimeLimits = Record<
+  | 'maxSaveBytes'
+  | 'unsavedBytesMax'
+  | 'appendBytesMax'
+  | 'inflightAppendsMax'
+  | 'inflightBytesMax'
+  | 'pendingRequestsMax'
+  | 'pendingRequestBytesMax'
+  | 'hashEveryEntries'
+  | 'hashesKept'
+  | 'leaderViewMs'
+  | 'applyCountMax',
+  number
+>
+
 export interface RuntimeParts {
   readonly identity: Identity
   readonly transport: Transport
@@ -39,6 +55,8 @@ export interface RuntimeParts {
   readonly urls: () => readonly string[]
   readonly heartbeatMs: number
   readonly electionMs: number
+  /** Others than the product's: the simulator draws small ones, at which batches split and windows fill. */
+  readonly limits?: Partial<RuntimeLimits>
   readonly seed: number
   /** Runs `run` when the inputs of this turn are in. */
   readonly defer: (run: () => void) => void
@@ -61,6 +79,7 @@ export class Runtime implements Service, TransportEvents {
   readonly #peers: PeerBook
   readonly #alarms: Alarms
   readonly #startedMs: number
+  readonly #limits: RuntimeLimits
   #replica: Replica | null = null
   #logStorage: LogStorage | null = null
   #answers = new Map<number, (answer: ServiceAnswer) => void>()
@@ -82,6 +101,7 @@ export class Runtime implements Service, TransportEvents {
     const { identity, log } = parts
     const { publicKey, storageId, name, founding, members } = identity.record
     this.#parts = parts
+    this.#limits = { ...LIMITS, ...parts.limits }
     this.#self = { nodeKey: publicKey, storageId }
     this.#startedMs = parts.nowMs()
     this.#peers = new PeerBook(members)
@@ -110,6 +130,11 @@ export class Runtime implements Service, TransportEvents {
       this.#becomeMember(storage, storage.recovered)
     }
     this.#keepMembers()
+  }
+
+  /** What consensus is made of here, null while blank: for the simulator's checks. */
+  get replica(): Replica | null {
+    return this.#replica
   }
 
   get clusterId(): string | null {
@@ -356,11 +381,11 @@ export class Runtime implements Service, TransportEvents {
       raft: this.#raftOptions(start),
       machine: this.#parts.machine,
       tickMs: this.tickMs,
-      pendingRequestsMax: LIMITS.pendingRequestsMax,
-      pendingRequestBytesMax: LIMITS.pendingRequestBytesMax,
-      leaderViewTicks: Math.ceil(LIMITS.leaderViewMs / this.tickMs),
-      hashEveryEntries: LIMITS.hashEveryEntries,
-      hashesKept: LIMITS.hashesKept,
+      pendingRequestsMax: this.#limits.pendingRequestsMax,
+      pendingRequestBytesMax: this.#limits.pendingRequestBytesMax,
+      leaderViewTicks: Math.ceil(this.#limits.leaderViewMs / this.tickMs),
+      hashEveryEntries: this.#limits.hashEveryEntries,
+      hashesKept: this.#limits.hashesKept,
     })
   }
 
@@ -372,11 +397,14 @@ export class Runtime implements Service, TransportEvents {
       electionTicks: Math.ceil(this.#parts.electionMs / this.tickMs),
       heartbeatTicks: Math.max(1, Math.round(this.#parts.heartbeatMs / this.tickMs)),
       random: new Random(this.#parts.seed),
-      window: { messagesMax: LIMITS.inflightAppendsMax, bytesMax: LIMITS.inflightBytesMax },
-      appendBytesMax: LIMITS.appendBytesMax,
-      saveBytesMax: LIMITS.maxSaveBytes,
-      uncommittedBytesMax: LIMITS.unsavedBytesMax,
-      applyCountMax: 4096,
+      window: {
+        messagesMax: this.#limits.inflightAppendsMax,
+        bytesMax: this.#limits.inflightBytesMax,
+      },
+      appendBytesMax: this.#limits.appendBytesMax,
+      saveBytesMax: this.#limits.maxSaveBytes,
+      uncommittedBytesMax: this.#limits.unsavedBytesMax,
+      applyCountMax: this.#limits.applyCountMax,
     }
   }
 

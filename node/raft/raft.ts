@@ -6,10 +6,13 @@
  * becomeFollower, becomePreCandidate, becomeCandidate and becomeLeader are the only doors between roles.
  */
 import { invariant, unreachable } from './assert.ts'
+import { Watch } from './checks.ts'
 import { Durability } from './durability.ts'
 import { Echoes } from './echoes.ts'
+import { ElectionTimer } from './election-timer.ts'
 import { Leadership, type ProposeResult } from './leadership.ts'
 import { RaftLog } from './log.ts'
+import { mark } from './marks.ts'
 import {
   type Append,
   type AppendResponse,
@@ -49,9 +52,8 @@ export class Raft {
   #leader: PeerId | null = null
   readonly #votes = new Map<PeerId, boolean>()
 
-  /** Ticks since the leader was heard or the election began. */
-  #electionElapsed = 0
-  #electionTimeout = 0
+  readonly #timer: ElectionTimer
+  readonly #watch = new Watch()
 
   constructor(options: RaftOptions) {
     this.#options = options
@@ -67,6 +69,7 @@ export class Raft {
       saveBytesMax: options.saveBytesMax,
     })
     this.#echoes = new Echoes(options)
+    this.#timer = new ElectionTimer(options)
     this.#tracker = new Tracker(options.self)
     this.#tracker.use(this.#log.configuration?.record.configuration ?? null)
     this.#resetElectionTimer()
@@ -117,7 +120,7 @@ export class Raft {
 
   /** Ticks since the leader was last heard, 0 on a leader. */
   get ticksSinceLeader(): number {
-    return this.#role === 'leader' ? 0 : this.#electionElapsed
+    return this.#role === 'leader' ? 0 : this.#timer.elapsed
   }
 
   // --- inputs -------------------------------------------------------------------------------------------------
@@ -131,8 +134,8 @@ export class Raft {
       if (reason !== null) this.#resign(reason)
       return
     }
-    this.#electionElapsed++
-    if (this.#electionElapsed >= this.#electionTimeout) this.#electionTimedOut()
+    this.#timer.elapsed++
+    if (this.#timer.expired) this.#electionTimedOut()
   }
 
   /** A message from another replica. The caller has authenticated `from`; the core never believes a claim of identity. */
@@ -161,11 +164,9 @@ export class Raft {
       case 'resigned':
         // The leader said itself that it is none: waiting for the timeout would only waste time.
         if (message.term === this.term && this.#leader === from) {
+          mark('raft: the leader resigned')
           this.#leader = null
-          this.#electionElapsed = Math.max(
-            this.#electionElapsed,
-            this.#electionTimeout - 1 - this.#options.random.below(this.#options.heartbeatTicks),
-          )
+          this.#timer.hasten(this.#options.random.below(this.#options.heartbeatTicks))
         }
         return
       default:
@@ -215,6 +216,7 @@ export class Raft {
   /** Hands out what has to be done and forgets it. */
   ready(): Ready {
     this.#leadership?.sendDue()
+    this.#watch.check(this)
     const ready: Ready = {
       save: this.#disk.take(),
       messages: this.#messages,
@@ -277,7 +279,7 @@ export class Raft {
     this.#role = 'leader'
     this.#leader = this.self
     this.#votes.clear()
-    this.#electionElapsed = 0
+    this.#timer.elapsed = 0
     this.#leadership = new Leadership({
       options: this.#options,
       term: this.term,
@@ -299,7 +301,7 @@ export class Raft {
   #electionTimedOut(): void {
     if (!this.#tracker.selfIsVoter || this.saveStuck || this.diskFull) {
       // It may not campaign, but it must not believe in a leader that it does not hear.
-      this.#electionElapsed = this.#electionTimeout
+      this.#timer.hold()
       this.#leader = null
       return
     }
@@ -313,7 +315,7 @@ export class Raft {
   /** Thesis 4.2.3 and 9.6: a node that hears a leader helps nobody to replace it. */
   get #leaderAlive(): boolean {
     if (this.#role === 'leader') return true
-    return this.#leader !== null && this.#electionElapsed < this.#options.electionTicks
+    return this.#leader !== null && this.#timer.elapsed < this.#options.electionTicks
   }
 
   #onPreVote(from: PeerId, message: PreVote): void {
@@ -335,7 +337,7 @@ export class Raft {
     const refusal = voteRefusal(this.#voter, from, message)
     if (refusal === null) {
       if (this.vote === null) this.#disk.change(this.term, from)
-      this.#electionElapsed = 0
+      this.#timer.elapsed = 0
       this.#events.push({ type: 'vote.granted', term: this.term, candidate: from })
     } else {
       this.#noteRefusal(from, message.term, refusal)
@@ -413,7 +415,7 @@ export class Raft {
       )
       this.#becomeFollower(term, leader)
     }
-    this.#electionElapsed = 0
+    this.#timer.elapsed = 0
   }
 
   /** A leader of an old term hears the present one and steps down, wherever it was cut off (HAZARDS). */
@@ -490,10 +492,6 @@ export class Raft {
   }
 
   #resetElectionTimer(): void {
-    const { electionTicks, random } = this.#options
-    this.#electionElapsed = 0
-    // A lone voter can collide with nobody and waits for nothing.
-    const alone = this.#tracker.selfIsVoter && this.#tracker.voters.length === 1
-    this.#electionTimeout = alone ? 1 : electionTicks + random.below(electionTicks)
+    this.#timer.reset(this.#tracker.selfIsVoter && this.#tracker.voters.length === 1)
   }
 }

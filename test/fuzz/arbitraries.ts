@@ -1,0 +1,276 @@
+/** Valid values of the product's own types, for the tables of decoders and for the sequences. */
+import fc from 'fast-check'
+import {
+  blankRecord,
+  type Founder,
+  type FoundingMessage,
+  type FoundingRecord,
+  foundersOf,
+  type KnownRecord,
+  makeOffer,
+  type Offer,
+  type Settings,
+} from '../../node/founding/record.ts'
+import type { RaftMessage } from '../../node/raft/messages.ts'
+import type {
+  Configuration,
+  ConfigurationRecord,
+  Entry,
+  EntryId,
+  HardState,
+  Member,
+} from '../../node/raft/types.ts'
+import type { ControlFrame, WireFrame } from '../../node/transport/codec.ts'
+import type { PeerFrame } from '../../node/transport/transport.ts'
+
+export const u32 = fc.oneof(fc.nat(20), fc.nat(0xffff_ffff))
+export const u64 = fc.oneof(fc.nat(20), fc.maxSafeNat())
+export const bytes = fc.uint8Array({ maxLength: 40 })
+
+export function hex(digits: number): fc.Arbitrary<string> {
+  return fc
+    .uint8Array({ minLength: digits / 2, maxLength: digits / 2 })
+    .map((all) => Buffer.from(all).toString('hex'))
+}
+
+export const nodeKey = hex(64)
+export const storageId = hex(32)
+/** Zeros stand for "blank" on the wire. */
+export const clusterId = hex(32).filter((id) => !/^0*$/.test(id))
+
+/** Up to 64 UTF-16 units. */
+export const name = fc.string({ unit: 'binary', maxLength: 32 })
+export const printableName = name.map((text) => text.replace(/\p{Cc}/gu, '?'))
+
+export const url = fc
+  .record({
+    scheme: fc.constantFrom('ws', 'wss'),
+    host: fc.oneof(fc.ipV4(), fc.domain(), fc.constant('[::1]'), fc.constant('localhost')),
+    port: fc.option(fc.integer({ min: 1, max: 65_535 })),
+    path: fc.constantFrom('', '/a', '/a/b%20c', '/%2f'),
+  })
+  .map(({ scheme, host, port, path }) => `${scheme}://${host}${port ? `:${port}` : ''}${path}`)
+
+export const urls = fc.array(url, { maxLength: 4 })
+
+// --- members and founding -------------------------------------------------------------------------------------------
+
+export const founder: fc.Arbitrary<Founder> = fc.record({ nodeKey, storageId, name, urls })
+
+/** Different keys, as founders have. */
+export const founders = fc.uniqueArray(founder, {
+  selector: (one) => one.nodeKey,
+  minLength: 1,
+  maxLength: 5,
+})
+
+export const settings: fc.Arbitrary<Settings> = fc.dictionary(
+  fc.string({ maxLength: 12 }).filter((key) => key !== '__proto__'),
+  fc.oneof(fc.integer(), fc.boolean(), fc.string({ maxLength: 12 })),
+  { maxKeys: 4, noNullPrototype: true },
+)
+
+/** Every member in exactly the lists that a change can put it into. */
+export const configuration: fc.Arbitrary<Configuration> = fc
+  .record({
+    founders,
+    places: fc.array(fc.nat(3), { minLength: 5, maxLength: 5 }),
+    more: fc.nat(3),
+  })
+  .map(({ founders: all, places, more }) => {
+    const members: Member[] = all.map((one, at) => ({ memberId: at + 1, ...one }))
+    // 0: voter, 1: voter of both halves, 2: outgoing voter, 3: learner. The first one votes.
+    const listed = (wanted: number[]): number[] =>
+      members.map((one) => one.memberId).filter((id) => wanted.includes(id > 1 ? place(id) : 0))
+    const place = (id: number): number => places[id - 1] as number
+    return {
+      voters: listed([0, 1]),
+      votersOutgoing: listed([1, 2]),
+      learners: listed([3]),
+      members,
+      nextMemberId: members.length + 1 + more,
+    }
+  })
+
+export const configurationRecord: fc.Arbitrary<ConfigurationRecord> = fc.record({
+  clusterId,
+  foundingSet: fc.array(nodeKey, { maxLength: 4 }),
+  settings,
+  configuration,
+})
+
+export const offer: fc.Arbitrary<Offer> = fc
+  .record({ round: fc.integer({ min: 1, max: 0xffff_ffff }), clusterId, founders, settings })
+  .map(makeOffer)
+
+export const foundingRecord: fc.Arbitrary<FoundingRecord> = fc
+  .record({
+    seq: u64,
+    floor: u32,
+    pledge: fc.option(offer),
+    how: fc.constantFrom('none', 'founded', 'joined'),
+    joined: clusterId,
+    foundingSet: fc.array(nodeKey, { maxLength: 4 }),
+  })
+  .map(({ seq, floor, pledge, how, joined, foundingSet }) => {
+    const least = { seq, floor: Math.max(floor, pledge?.round ?? 0), pledge, bound: null }
+    if (how === 'none' || (how === 'founded' && pledge === null)) return least
+    if (how === 'joined' || pledge === null) {
+      return { ...least, bound: { clusterId: joined, foundingSet, how: 'joined' } }
+    }
+    const keys = foundersOf(pledge).map((one) => one.nodeKey)
+    return {
+      ...least,
+      bound: { clusterId: pledge.clusterId, foundingSet: keys, how: 'founded' as const },
+    }
+  })
+
+const knownRecord: fc.Arbitrary<KnownRecord> = fc.record({
+  nodeKey,
+  storageId,
+  record: foundingRecord,
+})
+
+export const foundingMessage: fc.Arbitrary<FoundingMessage> = fc
+  .record({
+    own: fc.oneof(fc.constant(blankRecord), foundingRecord),
+    others: fc.array(knownRecord, { maxLength: 3 }),
+    mayFound: fc.boolean(),
+    expect: fc.integer({ min: 1, max: 64 }),
+    foundersHash: fc.option(hex(16)),
+    settings,
+    linkedTo: fc.array(nodeKey, { maxLength: 4 }),
+    bootId: hex(16),
+    self: founder,
+  })
+  .map(({ own, others, ...rest }) => {
+    const { nodeKey: key, storageId: id } = rest.self
+    return { ...rest, records: [{ nodeKey: key, storageId: id, record: own }, ...others] }
+  })
+
+// --- the log --------------------------------------------------------------------------------------------------------
+
+export const entryKind = fc.constantFrom('command', 'configuration', 'noop')
+
+/** Entries that follow `before` as a log may hold them: no gap, terms that never fall. */
+export function entriesAfter(before: EntryId, maxLength = 8): fc.Arbitrary<Entry[]> {
+  const step = fc.record({ rise: fc.nat(2), kind: entryKind, payload: bytes })
+  return fc.array(step, { maxLength }).map((steps) => {
+    let { term } = before
+    return steps.map(({ rise, kind, payload }, at) => {
+      term += rise
+      return { term, index: before.index + 1 + at, kind, payload }
+    })
+  })
+}
+
+const before: fc.Arbitrary<EntryId> = fc.record({ term: fc.nat(2 ** 40), index: fc.nat(2 ** 48) })
+
+export const entries = before.chain((id) => entriesAfter(id))
+
+export const hardState: fc.Arbitrary<HardState> = fc.record({
+  term: u64,
+  vote: fc.option(fc.string({ minLength: 1, maxLength: 255, unit: 'grapheme-ascii' })),
+  commit: u64,
+})
+
+// --- frames ---------------------------------------------------------------------------------------------------------
+
+const append = before
+  .chain((id) => fc.record({ id: fc.constant(id), entries: entriesAfter(id, 12), lead: fc.nat(5) }))
+  .chain(({ id, entries: all, lead }) =>
+    fc.record({
+      type: fc.constant('append' as const),
+      term: fc.constant((all.at(-1)?.term ?? id.term) + lead),
+      prevIndex: fc.constant(id.index),
+      prevTerm: fc.constant(id.term),
+      entries: fc.constant(all),
+      commit: u64,
+    }),
+  )
+
+/** Any message that the wire can carry, valid or not for its receiver. */
+export const raftMessage: fc.Arbitrary<RaftMessage> = fc.oneof(
+  fc.record({ type: fc.constant('preVote' as const), term: u64, lastIndex: u64, lastTerm: u64 }),
+  fc.record({
+    type: fc.constant('preVoteResponse' as const),
+    term: u64,
+    askedTerm: u64,
+    granted: fc.boolean(),
+  }),
+  fc.record({
+    type: fc.constant('requestVote' as const),
+    term: u64,
+    lastIndex: u64,
+    lastTerm: u64,
+    transfer: fc.boolean(),
+  }),
+  fc.record({ type: fc.constant('voteResponse' as const), term: u64, granted: fc.boolean() }),
+  append,
+  fc.record({
+    type: fc.constant('appendResponse' as const),
+    term: u64,
+    accepted: fc.constant(true as const),
+    matchIndex: u64,
+  }),
+  fc.record({
+    type: fc.constant('appendResponse' as const),
+    term: u64,
+    accepted: fc.constant(false as const),
+    rejectedIndex: u64,
+    hintIndex: u64,
+    hintTerm: u64,
+  }),
+  fc.record({ type: fc.constant('heartbeat' as const), term: u64, commit: u64, readRound: u64 }),
+  fc.record({ type: fc.constant('heartbeatResponse' as const), term: u64, readRound: u64 }),
+  fc.record({ type: fc.constantFrom('timeoutNow' as const, 'resigned' as const), term: u64 }),
+)
+
+/** What the transport hands up besides consensus. */
+export const requestFrame: fc.Arbitrary<PeerFrame> = fc.oneof(
+  fc.record({
+    type: fc.constant('forward' as const),
+    requestId: u64,
+    operation: fc.constantFrom('command' as const, 'readIndex' as const),
+    body: bytes,
+  }),
+  fc.record({
+    type: fc.constant('forwardReply' as const),
+    requestId: u64,
+    outcome: fc.constantFrom(
+      'done' as const,
+      'not-leader' as const,
+      'overloaded' as const,
+      'disk-full' as const,
+      'closing' as const,
+    ),
+    index: u64,
+    body: bytes,
+  }),
+  fc.record({ type: fc.constant('leaderView' as const), term: u64, body: bytes }),
+)
+
+const controlFrame: fc.Arbitrary<ControlFrame> = fc.oneof(
+  fc.record({ type: fc.constant('proof' as const), mac: bytes }),
+  fc.record({ type: fc.constant('hello' as const), body: bytes }),
+  fc.record({ type: fc.constantFrom('ping' as const, 'pong' as const), nonce: u32 }),
+  fc.record({
+    type: fc.constant('goodbye' as const),
+    reason: fc.constantFrom(
+      'wrong-topic' as const,
+      'wrong-key' as const,
+      'wrong-cluster' as const,
+      'handshake-timeout' as const,
+      'malformed' as const,
+      'clone' as const,
+      'version' as const,
+    ),
+  }),
+)
+
+export const wireFrame: fc.Arbitrary<WireFrame> = fc.oneof(
+  { weight: 3, arbitrary: raftMessage.map((message) => ({ type: 'raft' as const, message })) },
+  { weight: 1, arbitrary: requestFrame },
+  { weight: 1, arbitrary: controlFrame },
+  { weight: 1, arbitrary: bytes.map((body) => ({ type: 'founding' as const, body })) },
+)

@@ -59,3 +59,19 @@ function isOpen(row: string, error: unknown, input: unknown): boolean {
     (finding) => finding.row === row && error instanceof Error && finding.matches(error, input),
   )
 }
+
+/** Decoders that do not manage a large input, and how that shows. */
+export const HANGS: Readonly<Record<string, RegExp>> = {
+  // A pattern for slashes at the end is tried anew at each slash: quadratic. The address may come from a node.
+  'client address': /timed out/,
+  'address told by a node': /timed out/,
+  'address of a node': /timed out/,
+  // Lists in lists are made into a text by recursion, for a message.
+  'error body': /call stack/,
+  // The checksum of lists in lists is made by recursion.
+  'identity file': /call stack/,
+}
+
+export function isHanging(row: string, error: unknown): boolean {
+  return error instanceof Error && HANGS[row]?.test(error.message) === true
+}

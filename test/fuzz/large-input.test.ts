@@ -15,7 +15,7 @@ import { SEED } from './runs.ts'
 
 const SIZE = 120_000
 /** Of lists in lists: more than a stack holds. */
-const DEPTH = 80_000
+const DEPTH = 50_000
 const DEADLINE_MS = 1500
 
 /** What is repeated: each is a beginning that some pattern or loop may go back to. */
@@ -47,9 +47,16 @@ function within(work: () => void): void {
 function pumped(row: AnyRow, encoded: unknown): unknown[] {
   if (row.kind === 'json') return typeof encoded === 'string' ? texts(encoded) : trees(encoded)
   const isText = row.kind === 'text'
-  const text = isText ? (encoded as string) : Buffer.from(encoded as Uint8Array).toString('latin1')
-  const all = [...texts(text), ...(row.inner === 'json' ? deep(JSON.parse(utf8(encoded))) : [])]
-  return isText ? all : all.map((one) => new Uint8Array(Buffer.from(one, 'latin1')))
+  const written = isText
+    ? (encoded as string)
+    : Buffer.from(encoded as Uint8Array).toString('latin1')
+  const long = texts(written)
+  const nested = row.inner === 'json' ? deep(JSON.parse(utf8(encoded))) : []
+  if (isText) return [...long, ...nested]
+  return [
+    ...long.map((text) => new Uint8Array(Buffer.from(text, 'latin1'))),
+    ...nested.map((text) => new TextEncoder().encode(text)),
+  ]
 }
 
 function utf8(encoded: unknown): string {
@@ -89,7 +96,10 @@ function deep(tree: unknown): string[] {
 
 const large = suite('large input')
 
-for (const row of DECODERS) {
+/** Sets of options are an operator's own, and each of their values has a row. */
+const rows = DECODERS.filter((row) => !row.name.startsWith('options in'))
+
+for (const row of rows) {
   large(row.name, () => {
     const [value] = fc.sample(row.values, { numRuns: 1, seed: SEED })
     for (const input of pumped(row, row.encode(value))) {

@@ -26,7 +26,7 @@ import {
   writeEntry,
   writeU64,
 } from '../../node/raft/entry-codec.ts'
-import type { ConfigurationRecord, Entry } from '../../node/raft/types.ts'
+import { type ConfigurationRecord, type Entry, peerIdOf } from '../../node/raft/types.ts'
 import {
   type Batch,
   decodeBatch,
@@ -83,6 +83,11 @@ function configurationIsSound({ configuration }: ConfigurationRecord): void {
   const { voters, votersOutgoing, learners, members, nextMemberId } = configuration
   const ids = members.map((member) => member.memberId)
   assert.is(new Set(ids).size, ids.length)
+  for (const half of [voters, votersOutgoing, learners]) {
+    assert.is(new Set(half).size, half.length, 'a member counts twice in one half')
+  }
+  const disks = members.map((member) => peerIdOf(member))
+  assert.is(new Set(disks).size, disks.length, 'one disk is two members')
   for (const id of [...voters, ...votersOutgoing, ...learners]) {
     assert.ok(ids.includes(id) && id < nextMemberId, `member ${id} is named and not there`)
   }

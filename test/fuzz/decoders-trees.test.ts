@@ -30,11 +30,14 @@ for (const { row: name, what, example, matches } of OPEN_FINDINGS) {
   open(`${name}: ${what}`, () => {
     const row = DECODERS.find((one) => one.name === name)
     assert.ok(row !== undefined)
-    assert.throws(
-      () => examine(row, example),
-      (error: Error) => matches(error, example),
-      'it is mended: remove it from open-findings.ts',
-    )
+    let failure: unknown = null
+    try {
+      examine(row, example)
+    } catch (error) {
+      failure = error
+    }
+    const isBroken = failure instanceof Error && matches(failure, example)
+    assert.ok(isBroken, 'it is mended: remove it from open-findings.ts')
   })
 }
 

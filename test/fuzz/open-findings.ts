@@ -18,6 +18,35 @@ export interface Finding {
 
 const bytesOf = (text: string): Uint8Array => new TextEncoder().encode(text)
 
+const member = {
+  memberId: 1,
+  nodeKey: 'a'.repeat(64),
+  storageId: 'b'.repeat(32),
+  name: '',
+  urls: [],
+}
+const RECORD = {
+  format: 1,
+  clusterId: 'c'.repeat(32),
+  foundingSet: [],
+  settings: { setting: 7 },
+  configuration: {
+    voters: [1],
+    votersOutgoing: [],
+    learners: [],
+    members: [member],
+    nextMemberId: 3,
+  },
+}
+
+/** A configuration record that differs from a valid one in a few fields. */
+function recordWith(change: object): Uint8Array {
+  const configuration = { ...RECORD.configuration, ...change }
+  return bytesOf(JSON.stringify({ ...RECORD, configuration }))
+}
+
+const textOf = (input: unknown): string => Buffer.from(input as Uint8Array).toString('latin1')
+
 const noPrimitive = (error: Error): boolean =>
   error instanceof TypeError && /convert object to primitive/.test(error.message)
 
@@ -33,6 +62,25 @@ export const OPEN_FINDINGS: readonly Finding[] = [
     what: 'a format that is an object without a usable toString throws while the message is made',
     example: bytesOf('{"format":{"toString":null}}'),
     matches: noPrimitive,
+  },
+  {
+    row: 'configuration record',
+    what: 'a setting that is Infinity is taken, and what a later entry repeats of it is refused',
+    example: bytesOf(JSON.stringify(RECORD).replace('7', '1e999')),
+    matches: (error, input) =>
+      /refused when it is written again/.test(error.message) && /1e999/.test(textOf(input)),
+  },
+  {
+    row: 'configuration record',
+    what: 'a voter that is listed twice counts twice',
+    example: recordWith({ voters: [1, 1] }),
+    matches: (error) => /counts twice in one half/.test(error.message),
+  },
+  {
+    row: 'configuration record',
+    what: 'one disk with two member ids counts as two voters',
+    example: recordWith({ voters: [1, 2], members: [member, { ...member, memberId: 2 }] }),
+    matches: (error) => /one disk is two members/.test(error.message),
   },
 ]
 

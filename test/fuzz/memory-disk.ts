@@ -21,9 +21,13 @@ export class MemoryDisk implements HostDisk {
     return other
   }
 
-  /** Runs callbacks until there are none. */
-  settle(): void {
-    for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift()) next()
+  /** Runs callbacks until there are none, or until so many have run. */
+  settle(callbacksMax = Number.POSITIVE_INFINITY): void {
+    for (let ran = 0; ran < callbacksMax; ran++) {
+      const next = this.#waiting.shift()
+      if (next === undefined) return
+      next()
+    }
   }
 
   stat(path: string): FileStat | null {

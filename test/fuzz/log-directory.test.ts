@@ -1,0 +1,227 @@
+// timeout: 300 s
+/**
+ * Whole directories of the log: what any sequence of saves, failures and power cuts leaves, and what any damage makes of it. A log
+ * opens with what was acknowledged, or it is refused; only the last batch can go (docs/wal.md, rule 12 of the correctness list).
+ */
+import fc from 'fast-check'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { type DumpLine, dumpLog } from '../../node/storage/dump.ts'
+import { type Save, StorageError } from '../../node/storage/storage.ts'
+import { comparable } from './laws.ts'
+import { MemoryDisk } from './memory-disk.ts'
+import { damaged, damages } from './mutations.ts'
+import { holds } from './runs.ts'
+import {
+  DIRECTORY,
+  type Held,
+  heldBy,
+  NOTHING,
+  open,
+  type Step,
+  WalWorld,
+  with_,
+} from './wal-world.ts'
+
+const step: fc.Arbitrary<Step> = fc.record({
+  back: fc.nat(3),
+  sizes: fc.array(fc.oneof(fc.nat(40), fc.nat(40), fc.nat(1500), fc.nat(6000)), { maxLength: 3 }),
+  rise: fc.boolean(),
+  vote: fc.option(fc.constantFrom('n', 'm'.repeat(97))),
+  what: fc.constantFrom('saved', 'saved', 'saved', 'no room', 'power cut', 'fsync fails'),
+  after: fc.nat(300),
+  sectors: fc.nat(),
+})
+
+const world = suite('saves, failures and power cuts')
+
+world('after each restart the log is what was acknowledged', () => {
+  const sum = { restarts: 0, survived: 0 }
+  holds(
+    fc.property(fc.array(step, { minLength: 1, maxLength: 25 }), (steps) => {
+      const one = new WalWorld()
+      for (const each of steps) one.run(each)
+      one.restart()
+      sum.restarts += one.restarts
+      sum.survived += one.survived
+    }),
+    1200,
+  )
+  console.log(`${sum.restarts} restarts, ${sum.survived} found more than was acknowledged`)
+  assert.ok(sum.survived > 0, 'a batch that was under way was found now and then')
+})
+
+// --- damage -----------------------------------------------------------------------------------------------------------
+
+interface Written {
+  readonly disk: MemoryDisk
+  /** What the log held after so many batches. */
+  readonly states: readonly Held[]
+  readonly records: readonly (DumpLine & { type: 'record' })[]
+}
+
+/** A log of these batches, with no failure. */
+function written(batches: readonly (readonly number[])[]): Written {
+  const disk = new MemoryDisk()
+  const log = open(disk, true)
+  const states = [NOTHING]
+  for (const [at, sizes] of batches.entries()) {
+    const held = states.at(-1) as Held
+    const first = Math.max(1, held.entries.length + 1 - (at % 3))
+    const entries = sizes.map((size, i) => ({
+      term: at + 1,
+      index: first + i,
+      kind: 'command' as const,
+      payload: new Uint8Array(size).fill(at),
+    }))
+    const batch: Save = { hardState: { term: at + 1, vote: 'n.s', commit: 0 }, entries }
+    log.save(batch, (error) => assert.is(error, null))
+    disk.settle()
+    states.push(with_(held, batch))
+  }
+  const records = [...dumpLog(disk, DIRECTORY)].filter((line) => line.type === 'record')
+  assert.is(records.length, batches.length)
+  return { disk, states, records }
+}
+
+const batches = fc.array(fc.array(fc.oneof(fc.nat(60), fc.nat(1200)), { maxLength: 3 }), {
+  minLength: 2,
+  maxLength: 7,
+})
+
+/** The log, or null when it is refused as damaged. */
+function opened(disk: MemoryDisk): Held | null {
+  try {
+    return heldBy(open(disk, false).recovered)
+  } catch (error) {
+    if (!(error instanceof StorageError)) throw error
+    assert.ok(['corrupt-log', 'storage-lost'].includes(error.code), error.code)
+    assert.match(error.message, /raft-p2p rejoin/)
+    return null
+  }
+}
+
+function changed(before: MemoryDisk, after: MemoryDisk): string[] {
+  const paths = new Set([...before.files.keys(), ...after.files.keys()])
+  return [...paths].filter(
+    (path) => comparable(before.files.get(path)) !== comparable(after.files.get(path)),
+  )
+}
+
+/** What a person, a bug or a tired disk may do to the files. */
+const disaster = fc.oneof(
+  fc.record({ how: fc.constant('damage' as const), file: fc.nat(9), damages }),
+  fc.record({
+    how: fc.constantFrom('remove' as const, 'double' as const, 'swap' as const, 'empty' as const),
+    file: fc.nat(9),
+    other: fc.nat(9),
+  }),
+)
+
+type Disaster = typeof disaster extends fc.Arbitrary<infer T> ? T : never
+
+function strike(disk: MemoryDisk, one: Disaster): void {
+  const paths = [...disk.files.keys()].sort()
+  const path = paths[one.file % paths.length]
+  const bytes = path === undefined ? undefined : disk.files.get(path)
+  if (path === undefined || bytes === undefined) return
+  if (one.how === 'damage') {
+    disk.files.set(path, damaged(bytes, one.damages))
+    return
+  }
+  const other = paths[one.other % paths.length] as string
+  if (one.how === 'remove') disk.files.delete(path)
+  else if (one.how === 'empty') disk.files.set(path, new Uint8Array(0))
+  else if (one.how === 'swap') {
+    disk.files.set(path, disk.files.get(other) as Uint8Array)
+    disk.files.set(other, bytes)
+  } else disk.files.set(`${DIRECTORY}/${String(paths.length + 1).padStart(10, '0')}.wal`, bytes)
+}
+
+const damage = suite('damaged directories')
+
+damage('a log opens with what it once held, or it is refused and left as it is', () => {
+  const sum = { opened: 0, refused: 0 }
+  holds(
+    fc.property(batches, fc.array(disaster, { minLength: 1, maxLength: 3 }), (all, disasters) => {
+      const { disk, states } = written(all)
+      for (const one of disasters) strike(disk, one)
+      const before = disk.copy()
+      const lines = [...dumpLog(disk, DIRECTORY)]
+      assert.ok(lines.length < 1000, 'a dump ends')
+      const found = opened(disk)
+      if (found === null) {
+        sum.refused++
+        assert.equal(changed(before, disk), [], 'a refusal changes nothing')
+        return
+      }
+      sum.opened++
+      const known = states.map(comparable).indexOf(comparable(found))
+      assert.ok(known >= 1, 'a log that never was')
+      assert.is(
+        comparable(opened(disk.copy())),
+        comparable(found),
+        'the second start finds the same',
+      )
+    }),
+    800,
+  )
+  console.log(`${sum.opened} opened, ${sum.refused} refused`)
+})
+
+const byte = fc.record({ at: fc.nat(), flip: fc.integer({ min: 1, max: 255 }) })
+
+damage(
+  'whatever is lost of the batches before the last: refused, while its header is whole',
+  () => {
+    holds(
+      fc.property(
+        batches,
+        fc.nat(),
+        fc.array(byte, { minLength: 1, maxLength: 6 }),
+        (all, which, flips) => {
+          const { disk, records } = written(all)
+          const hit = records[which % (records.length - 1)]
+          if (hit === undefined) return
+          const bytes = disk.files.get(hit.file) as Uint8Array
+          const before = bytes.slice()
+          for (const { at, flip } of flips) {
+            const place = hit.offset + (at % hit.bytes)
+            bytes[place] = (bytes[place] as number) ^ flip
+          }
+          if (comparable(before) === comparable(bytes)) return
+          assert.is(opened(disk), null, 'a batch that was acknowledged is cut')
+        },
+      ),
+      400,
+    )
+  },
+)
+
+damage('whatever is lost of the last batch: it is cut, or it is whole', () => {
+  holds(
+    fc.property(
+      batches,
+      fc.array(byte, { minLength: 1, maxLength: 12 }),
+      fc.boolean(),
+      (all, flips, zero) => {
+        const { disk, states, records } = written(all)
+        const last = records.at(-1)
+        if (last === undefined) return
+        const bytes = disk.files.get(last.file) as Uint8Array
+        for (const { at, flip } of flips) {
+          const place = last.offset + (at % last.bytes)
+          bytes[place] = zero ? 0 : (bytes[place] as number) ^ flip
+        }
+        const found = comparable(opened(disk))
+        const kept = states.slice(-2).map(comparable)
+        // One batch alone is the whole log: without it the storage is lost.
+        assert.ok(kept.includes(found) || (found === 'null' && all.length === 1), found)
+      },
+    ),
+    800,
+  )
+})
+
+world.run()
+damage.run()

@@ -159,7 +159,7 @@ writes(
 )
 
 writes(
-  '10: what has no session is not run, and asking makes none: "expired" says that it may have run before',
+  '10: what has no session is not run, and asking makes none: "expired" says that it may have run before (HAZARDS: retry after expiry)',
   () => {
     const { cluster, leader, follower, session } = start()
     for (const [at, node] of [leader, follower, leader].entries()) {

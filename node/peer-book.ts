@@ -8,6 +8,8 @@ import type { Link } from './transport/transport.ts'
 export class PeerBook {
   readonly #links = new Map<PeerId, Link[]>()
   readonly #urls = new Map<PeerId, readonly string[]>()
+  /** By link, while it is up: asked for with every frame. */
+  readonly #peers = new Map<number, PeerId>()
 
   constructor(remembered: readonly Member[]) {
     for (const member of remembered) this.#urls.set(peerIdOf(member), member.urls)
@@ -17,6 +19,7 @@ export class PeerBook {
   linkUp(link: Link): boolean {
     const peer = peerIdOf(link.hello)
     this.#links.set(peer, [...(this.#links.get(peer) ?? []), link])
+    this.#peers.set(link.linkId, peer)
     const before = this.#urls.get(peer)
     const { urls } = link.hello
     this.#urls.set(peer, urls)
@@ -25,9 +28,15 @@ export class PeerBook {
 
   linkDown(link: Link): void {
     const peer = peerIdOf(link.hello)
+    this.#peers.delete(link.linkId)
     const left = (this.#links.get(peer) ?? []).filter((other) => other.linkId !== link.linkId)
     if (left.length > 0) this.#links.set(peer, left)
     else this.#links.delete(peer)
+  }
+
+  /** Who is at the other end. */
+  peerOf(link: Link): PeerId {
+    return this.#peers.get(link.linkId) ?? peerIdOf(link.hello)
   }
 
   linkTo(peer: PeerId): Link | null {

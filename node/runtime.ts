@@ -204,7 +204,7 @@ export class Runtime implements Service, TransportEvents {
   frame(link: Link, frame: PeerFrame): void {
     if (this.#closed) return
     if (frame.type === 'founding') this.#founding.receive(link, frame.body)
-    else this.#replica?.receive(peerIdOf(link.hello), frame)
+    else this.#replica?.receive(this.#peers.peerOf(link), frame)
     this.#wake()
   }
 

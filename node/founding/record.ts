@@ -278,10 +278,26 @@ function parseOffer(json: unknown): Offer | undefined {
   if (typeof entry1 !== 'string' || entry1.length > ENTRY1_BYTES_MAX * 2) return undefined
   if (!isHex(entry1, entry1.length)) return undefined
   const offer: Offer = { proposer, round, clusterId, entry1 }
-  const founders = readFounders(offer)
-  if (founders === null) return undefined
+  return recognised(offer) ? offer : undefined
+}
+
+/**
+ * The last offers that were read. While a founding is under way every peer repeats the same few twice a second, and reading one
+ * costs a hundred times what comparing it does.
+ */
+const recent: Offer[] = []
+const RECENT_MAX = 8
+
+function recognised(offer: Offer): boolean {
+  const seen = recent.find((other) => sameOffer(other, offer))
+  const founders = seen === undefined ? readFounders(offer) : foundersOf(seen)
+  if (founders === null) return false
   decoded.set(offer, founders)
-  return offer
+  if (seen === undefined) {
+    recent.unshift(offer)
+    recent.length = Math.min(recent.length, RECENT_MAX)
+  }
+  return true
 }
 
 function parseBound(json: unknown): Bound | undefined {

@@ -1,0 +1,355 @@
+/**
+ * A disk that forgets what was not synced. It keeps two truths: what the system shows (the page cache) and, sector by sector, what
+ * would be left if the power went now. A killed process loses neither; a power cut takes any subset of the unsynced sectors back. A
+ * failed fsync leaves its sectors marked clean, so that no later fsync saves them (docs/wal.md, assumption 4). Who decides about
+ * delays and failures is outside: `DiskFate`.
+ */
+import type { Disk, DiskFile, FileStat } from '../storage/disk.ts'
+import { StorageError } from '../storage/storage.ts'
+import type { Dice } from './dice.ts'
+
+export const SECTOR_BYTES = 512
+/** How soon an operation fails that fails. */
+const FAILURE_US = 100
+
+/** What happens to the next operation. `full` and `io`: it fails so; else it takes so many microseconds. */
+export type Fate = 'full' | 'io' | number
+
+export interface DiskFate {
+  /** A write with its fdatasync, or the making of a file, in the background. */
+  background(bytes: number): Fate
+  /** An operation that returns when it is done. Its time is not simulated. */
+  immediate(bytes: number): Fate
+  /** The process may die here, before or after the effect of an operation; false: it is dead, and nothing happens any more. */
+  boundary(name: string): boolean
+  /** Runs `run` later in the time of the process, unless it has died by then. */
+  later(delayUs: number, run: () => void): void
+}
+
+/** A sector whose new content is not durable. */
+interface Unsynced {
+  readonly durable: Uint8Array
+  /** An fsync of it has failed: the system believes that it is clean. */
+  lost: boolean
+}
+
+class StoredFile {
+  bytes: Uint8Array
+  readonly unsynced = new Map<number, Unsynced>()
+  /** The size that is durable; beyond it nothing survives a power cut. */
+  durableSize: number
+
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes
+    this.durableSize = bytes.length
+  }
+
+  write(position: number, bytes: Uint8Array): void {
+    const end = position + bytes.length
+    if (end > this.bytes.length) {
+      const grown = new Uint8Array(end)
+      grown.set(this.bytes)
+      this.bytes = grown
+    }
+    if (bytes.length === 0) return
+    const last = Math.floor((end - 1) / SECTOR_BYTES)
+    for (let sector = Math.floor(position / SECTOR_BYTES); sector <= last; sector++) {
+      const known = this.unsynced.get(sector)
+      if (known !== undefined) known.lost = false
+      else {
+        const from = sector * SECTOR_BYTES
+        const durable = this.bytes.slice(from, from + SECTOR_BYTES)
+        this.unsynced.set(sector, { durable, lost: false })
+      }
+    }
+    this.bytes.set(bytes, position)
+  }
+
+  /** A write and its fdatasync in one: nothing in between is seen by anybody. */
+  writeDurably(position: number, bytes: Uint8Array): void {
+    if (this.unsynced.size > 0 || position + bytes.length > this.bytes.length) {
+      this.write(position, bytes)
+      return this.sync()
+    }
+    this.bytes.set(bytes, position)
+  }
+
+  sync(): void {
+    for (const [sector, { lost }] of this.unsynced) if (!lost) this.unsynced.delete(sector)
+    this.durableSize = this.bytes.length
+  }
+
+  syncFailed(): void {
+    for (const unsynced of this.unsynced.values()) unsynced.lost = true
+  }
+
+  /** `keeps`: whether a sector that was not synced has reached the disk all the same. */
+  powerCut(keeps: (sector: number) => boolean): void {
+    for (const [sector, { durable }] of this.unsynced) {
+      if (!keeps(sector)) this.bytes.set(durable, sector * SECTOR_BYTES)
+    }
+    this.unsynced.clear()
+    if (this.bytes.length > this.durableSize) this.bytes = this.bytes.slice(0, this.durableSize)
+    this.durableSize = this.bytes.length
+  }
+}
+
+/** What the process was doing in the background, so that its death can leave it half done. */
+interface Running {
+  /** Undoes what a process that dies now has not handed to the system any more. */
+  readonly abandon: () => void
+}
+
+export class SimDisk implements Disk {
+  readonly #files = new Map<string, StoredFile>()
+  readonly #directories = new Set<string>()
+  readonly #dice: Dice
+  readonly #running = new Set<Running>()
+  /** Of the present process; a disk without one is only looked at. */
+  #fate: DiskFate | null = null
+
+  constructor(dice: Dice) {
+    this.#dice = dice
+  }
+
+  // --- for whoever owns the machine ---------------------------------------------------------------------------------
+
+  /** A process starts to use the disk. */
+  attach(fate: DiskFate): void {
+    this.#fate = fate
+  }
+
+  /** The process is gone: what it had under way is left as it is. With `powerCut` the page cache is gone too. */
+  detach(how: 'killed' | 'powerCut'): void {
+    this.#fate = null
+    for (const running of this.#running) running.abandon()
+    this.#running.clear()
+    if (how === 'killed') return
+    for (const file of this.#files.values()) {
+      const mode = this.#dice.below(4)
+      file.powerCut(() => (mode === 0 ? false : mode === 1 ? true : this.#dice.below(2) === 0))
+    }
+  }
+
+  /** Bytes of a file as the system shows them; changing them is bit rot. Null when there is none. */
+  rot(path: string): Uint8Array | null {
+    return this.#files.get(path)?.bytes ?? null
+  }
+
+  truncate(path: string, sizeBytes: number): void {
+    const file = this.#files.get(path)
+    if (file === undefined) return
+    file.bytes = file.bytes.slice(0, sizeBytes)
+    file.durableSize = file.bytes.length
+    file.unsynced.clear()
+  }
+
+  /** Everything of this disk on another one: what a restored or copied machine image holds. */
+  copyTo(other: SimDisk): void {
+    for (const [path, file] of this.#files) {
+      other.#files.set(path, new StoredFile(file.bytes.slice()))
+    }
+    for (const path of this.#directories) other.#directories.add(path)
+  }
+
+  paths(): string[] {
+    return [...this.#files.keys()].sort()
+  }
+
+  erase(prefix: string): void {
+    for (const path of this.#files.keys()) if (path.startsWith(prefix)) this.#files.delete(path)
+  }
+
+  // --- Disk: looking ------------------------------------------------------------------------------------------------
+
+  stat(path: string): FileStat | null {
+    const file = this.#files.get(path)
+    if (file !== undefined) return { kind: 'file', sizeBytes: file.bytes.length }
+    return this.#directories.has(path) ? { kind: 'directory', sizeBytes: 0 } : null
+  }
+
+  read(path: string): Uint8Array | null {
+    return this.#files.get(path)?.bytes.slice() ?? null
+  }
+
+  list(path: string): string[] {
+    const names = new Set<string>()
+    for (const known of [...this.#files.keys(), ...this.#directories]) {
+      if (known.startsWith(`${path}/`))
+        names.add(known.slice(path.length + 1).split('/')[0] as string)
+    }
+    return [...names].sort()
+  }
+
+  // --- Disk: changing, at once --------------------------------------------------------------------------------------
+
+  makeDirectory(path: string): void {
+    this.#now('make directory', path, 0, () => this.#directories.add(path))
+  }
+
+  syncDirectory(path: string): void {
+    this.#now('sync directory', path, 0, () => {})
+  }
+
+  replace(path: string, bytes: Uint8Array): void {
+    this.#now('replace', path, bytes.length, () =>
+      this.#files.set(path, new StoredFile(bytes.slice())),
+    )
+  }
+
+  overwrite(path: string, position: number, bytes: Uint8Array): void {
+    const file = this.#file(path)
+    if (!this.#boundary(`before overwrite ${path}`)) return
+    const fate = this.#fate?.immediate(bytes.length) ?? 0
+    if (fate === 'full') throw failure('full', path)
+    file.write(position, bytes)
+    // Dead in the middle of it: any subset of the sectors, should the power go too.
+    if (!this.#boundary(`in overwrite ${path}`)) return
+    if (fate === 'io') {
+      file.syncFailed()
+      throw failure('io', path)
+    }
+    file.sync()
+    this.#boundary(`after overwrite ${path}`)
+  }
+
+  rename(from: string, to: string): void {
+    this.#now('rename', from, 0, () => {
+      for (const [path, file] of [...this.#files]) {
+        if (path !== from && !path.startsWith(`${from}/`)) continue
+        this.#files.delete(path)
+        this.#files.set(to + path.slice(from.length), file)
+      }
+    })
+  }
+
+  remove(path: string): void {
+    if (!this.#boundary(`before remove ${path}`)) return
+    for (const known of this.paths()) {
+      if (known !== path && !known.startsWith(`${path}/`)) continue
+      this.#files.delete(known)
+      // A directory may be half gone.
+      if (!this.#boundary(`in remove ${path}`)) return
+    }
+    this.#directories.delete(path)
+  }
+
+  // --- Disk: in the background --------------------------------------------------------------------------------------
+
+  allocate(
+    path: string,
+    head: Uint8Array,
+    sizeBytes: number,
+    done: (error: StorageError | null, file: DiskFile | null) => void,
+  ): void {
+    const bytes = new Uint8Array(sizeBytes)
+    bytes.set(head)
+    this.#background(`allocate ${path}`, path, sizeBytes, {
+      abandon: () => {
+        const left = this.#dice.below(3)
+        if (left === 1) this.#files.set(`${path}.tmp`, new StoredFile(bytes))
+        else if (left === 2) this.#files.set(path, new StoredFile(bytes))
+      },
+      ended: (error) => {
+        if (error !== null) return done(error, null)
+        this.#files.set(path, new StoredFile(bytes))
+        done(null, this.open(path))
+      },
+    })
+  }
+
+  open(path: string): DiskFile {
+    this.#file(path)
+    return {
+      path,
+      write: (buffers, position, done) => this.#write(path, buffers, position, done),
+      close: (done) => this.soon(done),
+    }
+  }
+
+  soon(callback: () => void): void {
+    this.#fate?.later(0, callback)
+  }
+
+  #write(
+    path: string,
+    buffers: readonly Uint8Array[],
+    position: number,
+    done: (error: StorageError | null) => void,
+  ): void {
+    const file = this.#file(path)
+    const bytes = joined(buffers)
+    const reached = (): number => this.#dice.below(bytes.length + 1)
+    this.#background(`write ${path}`, path, bytes.length, {
+      // A process that dies has handed over all of it, or a part, or nothing.
+      abandon: () => {
+        const count = this.#dice.below(3) === 0 ? bytes.length : reached()
+        file.write(position, bytes.subarray(0, count))
+      },
+      ended: (error) => {
+        if (error === null) {
+          file.writeDurably(position, bytes)
+          return done(null)
+        }
+        const count = error.code === 'disk-full' ? reached() : bytes.length
+        file.write(position, bytes.subarray(0, count))
+        if (error.code === 'io') file.syncFailed()
+        done(error)
+      },
+    })
+  }
+
+  #background(
+    name: string,
+    path: string,
+    bytes: number,
+    work: Running & { readonly ended: (error: StorageError | null) => void },
+  ): void {
+    const fate = this.#fate
+    if (fate === null || !this.#boundary(`before ${name}`)) return
+    const what = fate.background(bytes)
+    this.#running.add(work)
+    fate.later(typeof what === 'number' ? what : FAILURE_US, () => {
+      this.#running.delete(work)
+      work.ended(typeof what === 'number' ? null : failure(what, path))
+    })
+    this.#boundary(`in ${name}`)
+  }
+
+  #now(name: string, path: string, bytes: number, effect: () => void): void {
+    if (!this.#boundary(`before ${name} ${path}`)) return
+    const fate = this.#fate?.immediate(bytes) ?? 0
+    if (typeof fate !== 'number') throw failure(fate, path)
+    effect()
+    this.#boundary(`after ${name} ${path}`)
+  }
+
+  #boundary(name: string): boolean {
+    return this.#fate?.boundary(name) ?? false
+  }
+
+  #file(path: string): StoredFile {
+    const file = this.#files.get(path)
+    if (file === undefined) throw new StorageError('io', `no file ${path}`, { path })
+    return file
+  }
+}
+
+function joined(buffers: readonly Uint8Array[]): Uint8Array {
+  if (buffers.length === 1) return (buffers[0] as Uint8Array).slice()
+  let size = 0
+  for (const buffer of buffers) size += buffer.length
+  const all = new Uint8Array(size)
+  let at = 0
+  for (const buffer of buffers) {
+    all.set(buffer, at)
+    at += buffer.length
+  }
+  return all
+}
+
+function failure(what: 'full' | 'io', path: string): StorageError {
+  return what === 'full'
+    ? new StorageError('disk-full', `No room on the disk for ${path}.`, { path })
+    : new StorageError('io', `fdatasync of ${path} failed.`, { path })
+}

@@ -1,0 +1,431 @@
+/**
+ * A machine with a disk, and the process of a node that runs on it: the production runtime, founding, replica, clock, log and
+ * identity over simulated time, network and disk. A process can be killed at any effect, lose its power, stand still or be slow. It
+ * must never add behaviour of its own: what differs from node.ts is only who brings time, links and bytes.
+ */
+import { type Clock, startClock, type Timers } from '../clock.ts'
+import type { StateMachine } from '../machine/machine.ts'
+import { type PeerId, peerIdOf } from '../raft/types.ts'
+import { Runtime, type RuntimeLimits } from '../runtime.ts'
+import type { ServiceAnswer, ServiceRequest } from '../service.ts'
+import { type Identity, LOG_FOLDER, openIdentity } from '../storage/identity.ts'
+import { type LogStorage, StorageError } from '../storage/storage.ts'
+import { createWal, openWal } from '../storage/wal.ts'
+import type { Hello } from '../transport/transport.ts'
+import type { Dice } from './dice.ts'
+import { type DiskFate, type Fate, SimDisk } from './sim-disk.ts'
+import type { SimNetwork } from './sim-network.ts'
+import type { EndpointOwner, SimTransport } from './sim-transport.ts'
+import type { Event, Timeline } from './timeline.ts'
+
+export const DATA_DIRECTORY = '/data'
+/** Small, so that a short life sees many segments. */
+export const SEGMENT_BYTES = 16 * 1024
+/** Virtual time begins here, for what is shown. */
+const EPOCH_MS = Date.UTC(2026, 0, 1)
+const HAND_OVER_US_MAX = 1_500_000
+
+/** How a disk behaves; the owner of the world may change it at any time. */
+export interface DiskMood {
+  /** Chance that an operation fails for good, parts per million. */
+  ioPpm: number
+  /** No room for anything. */
+  full: boolean
+  /** A write and its fdatasync take so many microseconds. */
+  writeUsMin: number
+  writeUsMax: number
+  /** The next fdatasync takes at least so long. */
+  hangUs: number
+}
+
+export interface MachineOptions {
+  readonly index: number
+  readonly name: string
+  readonly expect: number
+  /** False for a node that came by invitation. */
+  readonly mayFound: boolean
+  readonly inviteClusterId?: string | null
+  readonly heartbeatMs: number
+  readonly electionMs: number
+  readonly limits?: Partial<RuntimeLimits>
+  readonly makeStateMachine: () => StateMachine
+  /** How fast its clock runs, parts per million of the true one. */
+  readonly clockPpm: number
+  /** From an input to the turn that handles it, microseconds. */
+  readonly turnUs: number
+}
+
+/** What the owner of the world is told. */
+export interface MachineHooks {
+  /** A process handled the inputs of a turn. */
+  turned?(process: SimProcess): void
+  /** Every effect passes here before it happens. */
+  boundary?(process: SimProcess, name: string): void
+  /** The code threw what it must not throw. */
+  crashed(process: SimProcess, error: unknown): void
+  /** The process is no more, for whatever reason. */
+  ended?(process: SimProcess): void
+  /** The node ended itself. */
+  fatal?(process: SimProcess, code: string, message: string): void
+  /** The node refused to start. */
+  refused?(machine: SimMachine, error: StorageError): void
+  /** May watch what is saved. */
+  watchLog?(process: SimProcess, how: 'create' | 'open', log: LogStorage): LogStorage
+  log?(process: SimProcess, level: string, event: string, fields: object): void
+}
+
+export interface World {
+  readonly timeline: Timeline
+  readonly network: SimNetwork
+  readonly hooks: MachineHooks
+}
+
+export class SimMachine {
+  readonly options: MachineOptions
+  readonly world: World
+  readonly dice: Dice
+  readonly disk: SimDisk
+  readonly mood: DiskMood = { ioPpm: 0, full: false, writeUsMin: 100, writeUsMax: 400, hangUs: 0 }
+  process: SimProcess | null = null
+  /** Why the last start was refused. */
+  refusal: StorageError | null = null
+  starts = 0
+
+  constructor(world: World, dice: Dice, options: MachineOptions) {
+    this.world = world
+    this.options = options
+    this.dice = dice
+    this.disk = new SimDisk(dice)
+  }
+
+  get index(): number {
+    return this.options.index
+  }
+
+  /** Starts a process unless one lives. Returns whether one lives now; otherwise `refusal` tells why not. */
+  start(): boolean {
+    if (this.process !== null) return true
+    this.refusal = null
+    this.starts++
+    const process = new SimProcess(this)
+    this.process = process
+    try {
+      process.boot()
+    } catch (error) {
+      // It may have died in the middle of its start, which is no refusal.
+      if (this.process !== process) return false
+      process.end()
+      this.disk.detach('killed')
+      if (!(error instanceof StorageError)) {
+        this.world.hooks.crashed(process, error)
+        return false
+      }
+      this.refusal = error
+      this.world.hooks.refused?.(this, error)
+    }
+    return this.process !== null
+  }
+
+  /** kill -9, or, with `powerCut`, the machine itself goes dark and nobody is told. */
+  kill(how: 'killed' | 'powerCut'): void {
+    const { process } = this
+    if (process === null) return
+    process.end()
+    this.disk.detach(how)
+    this.world.network.died(this.index, how === 'powerCut')
+  }
+}
+
+export class SimProcess implements EndpointOwner {
+  readonly machine: SimMachine
+  readonly bootId: string
+  readonly #timeline: Timeline
+  #runtime: Runtime | null = null
+  #identity: Identity | null = null
+  #transport: SimTransport | null = null
+  #clock: Clock | null = null
+  #isAlive = true
+  #isPaused = false
+  #backlog: (() => void)[] = []
+  /** Every event takes this much longer. */
+  slowUs = 0
+  /** The process is killed so many effects from now; 0: not armed. */
+  armed: { effects: number; how: 'killed' | 'powerCut' } | null = null
+
+  constructor(machine: SimMachine) {
+    this.machine = machine
+    this.bootId = machine.dice.hex(16)
+    this.#timeline = machine.world.timeline
+  }
+
+  get index(): number {
+    return this.machine.index
+  }
+
+  get isAlive(): boolean {
+    return this.#isAlive
+  }
+
+  get isRunning(): boolean {
+    return this.#isAlive && !this.#isPaused
+  }
+
+  /** Null until it has booted. */
+  get runtime(): Runtime | null {
+    return this.#runtime
+  }
+
+  get nodeKey(): string {
+    return this.identity.record.publicKey
+  }
+
+  get storageId(): string {
+    return this.identity.record.storageId
+  }
+
+  get peer(): PeerId {
+    return peerIdOf(this)
+  }
+
+  get identity(): Identity {
+    if (this.#identity === null) throw new Error('bug: asked before the identity was opened')
+    return this.#identity
+  }
+
+  get clusterId(): string | null {
+    return this.#identity?.record.clusterId ?? null
+  }
+
+  get hello(): Hello {
+    const { publicKey, storageId, bootCounter, clusterId, name } = this.identity.record
+    const { bootId } = this
+    const urls = [`ws://${this.machine.options.name}`]
+    return { nodeKey: publicKey, storageId, bootId, bootCounter, clusterId, name, urls }
+  }
+
+  // --- life ---------------------------------------------------------------------------------------------------------
+
+  boot(): void {
+    const { machine } = this
+    const { disk, dice, options, world } = machine
+    disk.attach(this.#fate())
+    this.#identity = openIdentity(disk, DATA_DIRECTORY, {
+      makeKeyPair: () => keyPair(dice.hex(64), dice.hex(64)),
+      makeStorageId: () => Buffer.from(dice.hex(32), 'hex'),
+      name: options.name,
+    })
+    if (!this.#isAlive) return
+    this.#transport = world.network.createTransport(this)
+    this.#runtime = this.#makeRuntime(this.#transport, this.#identity)
+    const runtime = this.#runtime
+    if (!this.#isAlive) return
+    this.#transport.start(runtime)
+    let swept = false
+    this.later(dice.magnitude(10_000, 3_000_000), () => {
+      swept = true
+    })
+    this.#clock = startClock(
+      runtime.tickMs,
+      (elapsedMs) => {
+        runtime.discoverySwept(swept ? (this.#transport?.pendingDials ?? 1) : 1)
+        runtime.tick(elapsedMs)
+      },
+      this.#timers(),
+    )
+  }
+
+  /** Nothing of it happens any more. */
+  end(): void {
+    if (!this.#isAlive) return
+    this.#isAlive = false
+    this.#backlog = []
+    if (this.machine.process === this) this.machine.process = null
+    this.machine.world.hooks.ended?.(this)
+  }
+
+  pause(): void {
+    if (!this.isRunning) return
+    this.#isPaused = true
+    this.machine.world.network.stalled(this.index)
+  }
+
+  /** What came in meanwhile is handled now, in order. */
+  resume(): void {
+    if (!this.#isPaused) return
+    this.#isPaused = false
+    const backlog = this.#backlog
+    this.#backlog = []
+    for (const [position, event] of backlog.entries()) {
+      this.#timeline.after(position, () => this.run(event))
+    }
+  }
+
+  /** SIGTERM: hands over, answers what waits, and ends with everything closed. */
+  stop(): void {
+    const runtime = this.#runtime
+    if (runtime === null || !this.isRunning) return
+    const close = (): void =>
+      runtime.close(() => {
+        if (!this.#isAlive) return
+        this.end()
+        this.machine.disk.detach('killed')
+        this.machine.world.network.died(this.index, false)
+      })
+    if (runtime.isLeader && runtime.handOver()) this.later(HAND_OVER_US_MAX, close)
+    else close()
+  }
+
+  // --- events and effects -------------------------------------------------------------------------------------------
+
+  run(event: () => void): void {
+    if (!this.#isAlive) return
+    if (this.#isPaused) {
+      this.#backlog.push(event)
+      return
+    }
+    try {
+      event()
+    } catch (error) {
+      // Whatever a process does between its death and the end of the call is void.
+      if (this.#isAlive) this.machine.world.hooks.crashed(this, error)
+    }
+  }
+
+  later(delayUs: number, run: () => void): Event {
+    return this.#timeline.after(delayUs + this.slowUs, () => this.run(run))
+  }
+
+  boundary(name: string): boolean {
+    if (!this.#isAlive) return false
+    this.machine.world.hooks.boundary?.(this, name)
+    const { armed } = this
+    if (armed !== null && --armed.effects <= 0) this.machine.kill(armed.how)
+    return this.#isAlive
+  }
+
+  /** A request of a client that is connected to this node. `answer` is never called after the process has died. */
+  request(request: ServiceRequest, answer: (answer: ServiceAnswer) => void): void {
+    this.run(() => {
+      this.#runtime?.request(request, (given) => {
+        if (this.boundary('answer')) answer(given)
+      })
+    })
+  }
+
+  // --- parts --------------------------------------------------------------------------------------------------------
+
+  #makeRuntime(transport: SimTransport, identity: Identity): Runtime {
+    const { options, dice, disk, world } = this.machine
+    const { hooks } = world
+    const wal = {
+      disk,
+      directory: `${DATA_DIRECTORY}/${LOG_FOLDER}`,
+      storageId: identity.record.storageId,
+      segmentBytes: SEGMENT_BYTES,
+    }
+    return new Runtime({
+      identity,
+      transport,
+      openLog: (how) => {
+        const log = how === 'create' ? createWal(wal) : openWal(wal)
+        return hooks.watchLog?.(this, how, log) ?? log
+      },
+      machine: options.makeStateMachine(),
+      founding: {
+        bootId: this.bootId,
+        expect: options.expect,
+        founders: null,
+        mayFound: options.mayFound,
+        inviteClusterId: options.inviteClusterId ?? null,
+        settings: { expect: options.expect },
+        random: (bound) => dice.below(bound),
+        randomId: () => dice.hex(32),
+      },
+      urls: () => [`ws://${options.name}`],
+      heartbeatMs: options.heartbeatMs,
+      electionMs: options.electionMs,
+      ...(options.limits === undefined ? {} : { limits: options.limits }),
+      seed: dice.next(),
+      defer: (run) => {
+        this.later(options.turnUs, () => {
+          run()
+          if (this.#isAlive) hooks.turned?.(this)
+        })
+      },
+      turn: () => this.#clock?.turn(),
+      nowMs: () => this.#timeline.nowMs,
+      wallClock: () => new Date(EPOCH_MS + this.#timeline.nowMs),
+      log: (level, event, fields = {}) => hooks.log?.(this, level, event, fields),
+      fatal: (code, message) => {
+        if (!this.#isAlive) return
+        hooks.fatal?.(this, code, message)
+        this.machine.kill('killed')
+      },
+      admin: () => Promise.reject(new Error('no admin verbs here')),
+      shown: { version: 'simulated', runtime: 'simulated', topic: 'simulated' },
+    })
+  }
+
+  #fate(): DiskFate {
+    const { mood, dice } = this.machine
+    const fails = (): Fate | null => {
+      if (mood.full) return 'full'
+      return dice.below(1_000_000) < mood.ioPpm ? 'io' : null
+    }
+    return {
+      background: () => {
+        const failed = fails()
+        if (failed !== null) return failed
+        const hangUs = mood.hangUs
+        mood.hangUs = 0
+        return hangUs + dice.between(mood.writeUsMin, mood.writeUsMax)
+      },
+      immediate: () => fails() ?? 0,
+      boundary: (name) => this.boundary(name),
+      later: (delayUs, run) => {
+        this.later(delayUs, run)
+      },
+    }
+  }
+
+  /** The process's own clock, a little fast or slow. */
+  #timers(): Timers {
+    const { clockPpm } = this.machine.options
+    const trueUs = (ms: number): number => Math.max(1, Math.round((ms * 1_000_000_000) / clockPpm))
+    return {
+      nowMs: () => (this.#timeline.nowMs * clockPpm) / 1_000_000,
+      every: (periodMs, run) => {
+        const periodUs = trueUs(periodMs)
+        let next: Event
+        const fire = (): void => {
+          next = this.later(periodUs, fire)
+          run()
+        }
+        next = this.later(this.machine.dice.between(1, periodUs), fire)
+        return {
+          refresh: () => {
+            next.run = null
+            next = this.later(periodUs, fire)
+          },
+          stop: () => {
+            next.run = null
+          },
+        }
+      },
+      afterInputs: (run) => {
+        this.later(1000, run)
+      },
+    }
+  }
+}
+
+/** Not a pair that could sign: links are believed here, not proved. */
+function keyPair(
+  publicKey: string,
+  seed: string,
+): { publicKey: Uint8Array; secretKey: Uint8Array } {
+  return {
+    publicKey: Buffer.from(publicKey, 'hex'),
+    secretKey: Buffer.from(seed + publicKey, 'hex'),
+  }
+}

@@ -1,0 +1,202 @@
+/**
+ * What a seed decides before anything happens: how large the world is, how bad its network and disks are, which faults exist in it
+ * and how often they come. Each probability is itself drawn, so that every seed is another kind of bad day (swarm testing). Integers
+ * only.
+ */
+
+import type { RuntimeLimits } from '../../node/runtime.ts'
+import { Dice } from '../../node/testing/dice.ts'
+import type { Weather } from '../../node/testing/sim-network.ts'
+
+export const PRESETS = ['lite', 'default', 'hell'] as const
+export type Preset = (typeof PRESETS)[number]
+
+/** Faults of the world, each with a weight; 0: not in this world. */
+export const FAULT_KINDS = [
+  'partition',
+  'isolateLeader',
+  'oneWay',
+  'bridge',
+  'ring',
+  'clog',
+  'reset',
+  'weather',
+  'kill',
+  'powerCut',
+  'killAll',
+  'killAtEffect',
+  'restartStorm',
+  'stop',
+  'pause',
+  'pauseAll',
+  'slow',
+  'slowDisk',
+  'hungDisk',
+  'fullDisk',
+  'brokenDisk',
+  'rot',
+  'truncate',
+  'wipe',
+  'transfer',
+] as const
+export type FaultKind = (typeof FAULT_KINDS)[number]
+
+export interface ClientOptions {
+  readonly count: number
+  readonly keys: number
+  /** Requests without an answer that one client has at most. */
+  readonly depthMax: number
+  readonly pauseUsMin: number
+  readonly pauseUsMax: number
+  /** Clients do nothing now and then, so that the cluster falls quiet. */
+  readonly restPpm: number
+  readonly restUsMax: number
+  readonly timeoutMs: number
+  /** How often a request is sent again before the client gives up. */
+  readonly attemptsMax: number
+  readonly valueBytesMax: number
+  /** Of all operations, parts per thousand; the rest are puts. */
+  readonly getPpt: number
+  readonly stalePpt: number
+  readonly casPpt: number
+  readonly appendPpt: number
+  readonly deletePpt: number
+}
+
+export interface SimOptions {
+  readonly seed: number
+  readonly preset: Preset
+  /** N: the founders of a cluster. */
+  readonly expect: number
+  /** Blank machines that may found, N to 2N - 1. */
+  readonly candidates: number
+  /** Further machines that came by an invitation. */
+  readonly guests: number
+  readonly startUsMax: number
+  readonly cruelUs: number
+  /** After healing, the world must have agreed within this time. */
+  readonly kindUs: number
+  /** After the cruel phase everybody is well again, or only a majority. */
+  readonly healAll: boolean
+  readonly heartbeatMs: number
+  readonly electionMs: number
+  readonly turnUsMax: number
+  readonly clockPpmSpread: number
+  readonly useCodec: boolean
+  readonly weather: Weather
+  readonly diskUsMin: number
+  readonly diskUsMax: number
+  readonly limits: Partial<RuntimeLimits>
+  readonly clients: ClientOptions
+  /** Before this nothing fails, so that half of the worlds see their trouble as a cluster and not while founding one. */
+  readonly calmUs: number
+  readonly faultUsMin: number
+  readonly faultUsMax: number
+  readonly faultsAtOnceMax: number
+  readonly faults: Readonly<Record<FaultKind, number>>
+}
+
+const SECOND_US = 1_000_000
+
+/** `nodes` fixes the number of founders, with no candidate beside them. */
+export function drawOptions(seed: number, preset: Preset, nodes: number | null = null): SimOptions {
+  const dice = new Dice(seed)
+  const severity = { lite: 1, default: 2, hell: 4 }[preset]
+  const expect = nodes ?? dice.pick([1, 2, 3, 3, 3, 4, 5, 5, 5, 5])
+  const extra = nodes === null && dice.below(3) === 0 ? dice.below(expect) : 0
+  const heartbeatMs = dice.pick([100, 100, 100, 50, 200])
+  return {
+    seed,
+    preset,
+    expect,
+    candidates: expect + extra,
+    guests: nodes === null && dice.below(8) === 0 ? 1 : 0,
+    startUsMax: dice.magnitude(10_000, 5 * SECOND_US),
+    cruelUs: dice.between(20, 40 * severity) * SECOND_US,
+    kindUs: 180 * SECOND_US,
+    healAll: dice.below(2) === 0,
+    heartbeatMs,
+    electionMs: heartbeatMs * dice.pick([10, 10, 10, 5, 20]),
+    turnUsMax: dice.magnitude(1, 2000),
+    clockPpmSpread: dice.pick([0, 1000, 50_000, 200_000]),
+    useCodec: dice.below(8) === 0,
+    weather: drawWeather(dice, severity),
+    diskUsMin: dice.magnitude(20, 1000),
+    diskUsMax: dice.magnitude(1000, 20_000),
+    limits: drawLimits(dice),
+    clients: drawClients(dice, preset),
+    calmUs: dice.below(3) === 0 ? 0 : 8 * SECOND_US,
+    faultUsMin: 10_000,
+    faultUsMax: dice.magnitude(SECOND_US / 4, (8 * SECOND_US) / severity),
+    faultsAtOnceMax: dice.between(1, 1 + severity),
+    faults: drawFaults(dice, preset),
+  }
+}
+
+/** Most worlds are nearly calm, some lose a message in ten. */
+export function drawWeather(dice: Dice, severity: number): Weather {
+  const bad = (ppmMax: number): number =>
+    dice.below(2) === 0 ? 0 : dice.magnitude(100, ppmMax * severity)
+  const delayUsMin = dice.magnitude(20, 2000)
+  return {
+    delayUsMin,
+    delayUsMax: delayUsMin + dice.magnitude(50, 20_000 * severity),
+    spikeUsMax: dice.magnitude(10_000, 500_000 * severity),
+    spikePpm: bad(10_000),
+    lossPpm: bad(25_000),
+    duplicatePpm: bad(25_000),
+    reorderPpm: bad(25_000),
+  }
+}
+
+/** Half of the worlds have the limits of production; in the others batches split and windows fill. */
+function drawLimits(dice: Dice): Partial<RuntimeLimits> {
+  const hashes = { hashEveryEntries: 16, hashesKept: 16 }
+  if (dice.below(2) === 0) return hashes
+  return {
+    ...hashes,
+    appendBytesMax: dice.pick([1, 200, 1 << 20]),
+    maxSaveBytes: dice.pick([1, 300, 4 << 20]),
+    inflightAppendsMax: dice.pick([1, 2, 16]),
+    inflightBytesMax: dice.pick([100, 2000, 16 << 20]),
+    unsavedBytesMax: dice.pick([500, 5000, 64 << 20]),
+    applyCountMax: dice.pick([1, 3, 4096]),
+    pendingRequestsMax: dice.pick([4, 20_000]),
+  }
+}
+
+function drawClients(dice: Dice, preset: Preset): ClientOptions {
+  const busy = preset === 'hell' ? 4 : 1
+  return {
+    count: dice.between(1, 4 * busy),
+    keys: dice.between(1, 6),
+    depthMax: dice.pick([1, 1, 1, 4, 16]),
+    pauseUsMin: dice.magnitude(1000, 100_000),
+    pauseUsMax: dice.magnitude((4 * SECOND_US) / (10 * busy), (12 * SECOND_US) / busy),
+    restPpm: dice.pick([0, 10_000, 50_000]),
+    restUsMax: 10 * SECOND_US,
+    timeoutMs: dice.pick([500, 2000, 10_000]),
+    attemptsMax: dice.pick([1, 3, 20]),
+    valueBytesMax: dice.pick([0, 0, 0, 200, 3000]),
+    getPpt: dice.between(100, 600),
+    stalePpt: dice.pick([0, 50]),
+    casPpt: dice.between(0, 150),
+    appendPpt: dice.between(0, 150),
+    deletePpt: dice.between(0, 50),
+  }
+}
+
+/** Half of the kinds are missing from each world; in `hell` nothing is. */
+function drawFaults(dice: Dice, preset: Preset): Record<FaultKind, number> {
+  const weights = {} as Record<FaultKind, number>
+  for (const kind of FAULT_KINDS) {
+    const weight = dice.magnitude(1, 64)
+    weights[kind] = preset === 'hell' || dice.below(2) === 0 ? weight : 0
+  }
+  if (preset === 'lite') {
+    for (const kind of ['rot', 'truncate', 'wipe', 'brokenDisk', 'powerCut'] as const) {
+      weights[kind] = 0
+    }
+  }
+  return weights
+}

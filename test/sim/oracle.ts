@@ -1,0 +1,188 @@
+/**
+ * The checks that look at every node at once (paper, figure 3; CORRECTNESS, checkers): one leader a term, log matching, leader
+ * completeness, state machine safety, a committed prefix that never changes and lies on a majority of disks, equal state hashes, one
+ * cluster. It is asked after each turn of each process, and does work only for what has changed there since.
+ */
+import { equalBytes } from '../../client/bytes.ts'
+import { checkDeeply } from '../../node/raft/checks.ts'
+import { majority } from '../../node/raft/quorum.ts'
+import type { Raft } from '../../node/raft/raft.ts'
+import { type Entry, type Index, type PeerId, peerIdOf, type Term } from '../../node/raft/types.ts'
+import type { SimProcess } from '../../node/testing/sim-machine.ts'
+import type { DurableLog } from './durability.ts'
+import { wrong } from './failure.ts'
+import { Model } from './model.ts'
+
+interface KnownEntry {
+  readonly entry: Entry
+  readonly previousTerm: Term
+}
+
+interface Committed {
+  readonly entry: Entry
+  /** The highest term anywhere when it was first known to be committed: every leader of a later one has it. */
+  readonly knownAt: Term
+}
+
+/** How far one process was looked at. */
+interface Cursor {
+  /** The terms of its log, by index - 1. */
+  readonly terms: Term[]
+  commitIndex: Index
+  appliedIndex: Index
+  turns: number
+}
+
+/** Index and term as one number: terms of a short life are small. */
+const TERMS_MAX = 2 ** 21
+const DEEP_EVERY = 1024
+
+export class Oracle {
+  readonly model = new Model()
+  readonly #durable: (peer: PeerId) => DurableLog | undefined
+  readonly #leaders = new Map<Term, PeerId>()
+  readonly #entries = new Map<number, KnownEntry>()
+  readonly #committed: Committed[] = []
+  readonly #hashes = new Map<Index, string>()
+  readonly #cursors = new Map<SimProcess, Cursor>()
+  #highestTerm: Term = 0
+  #clusterId: string | null = null
+
+  constructor(durable: (peer: PeerId) => DurableLog | undefined) {
+    this.#durable = durable
+  }
+
+  get commitIndex(): Index {
+    return this.#committed.length
+  }
+
+  get leaders(): number {
+    return this.#leaders.size
+  }
+
+  entryAt(index: Index): Entry | undefined {
+    return this.#committed[index - 1]?.entry
+  }
+
+  forget(process: SimProcess): void {
+    this.#cursors.delete(process)
+  }
+
+  look(process: SimProcess): void {
+    this.#checkCluster(process)
+    const replica = process.runtime?.replica
+    if (replica === null || replica === undefined) return
+    const { raft } = replica
+    const cursor = this.#cursorOf(process)
+    // The cheap checks of the core itself are asserted by production code, in every turn.
+    if (++cursor.turns % DEEP_EVERY === 0) checkDeeply(raft)
+    if (raft.term > this.#highestTerm) this.#highestTerm = raft.term
+    this.#checkLog(process, raft, cursor)
+    if (raft.role === 'leader') this.#checkLeader(process, raft)
+    if (raft.log.commitIndex > cursor.commitIndex) this.#checkCommits(process, raft, cursor)
+    if (raft.log.appliedIndex > cursor.appliedIndex) {
+      cursor.appliedIndex = raft.log.appliedIndex
+      const { index, hash } = replica.stateHash
+      const known = this.#hashes.get(index)
+      if (known === undefined) this.#hashes.set(index, hash)
+      else if (known !== hash) {
+        wrong('state-hash', `${process.machine.options.name} has another state at index ${index}`)
+      }
+    }
+  }
+
+  #cursorOf(process: SimProcess): Cursor {
+    const known = this.#cursors.get(process)
+    if (known !== undefined) return known
+    const fresh = { terms: [], commitIndex: 0, appliedIndex: 0, turns: 0 }
+    this.#cursors.set(process, fresh)
+    return fresh
+  }
+
+  #checkCluster(process: SimProcess): void {
+    const { clusterId } = process
+    if (clusterId === null || clusterId === this.#clusterId) return
+    if (this.#clusterId !== null) wrong('one-cluster', 'two clusters were founded on one topic')
+    this.#clusterId = clusterId
+  }
+
+  #checkLeader(process: SimProcess, raft: Raft): void {
+    const { term, self, log } = raft
+    const known = this.#leaders.get(term)
+    if (known === self) return
+    if (known !== undefined) wrong('one-leader', `two leaders in term ${term}`)
+    this.#leaders.set(term, self)
+    for (let at = this.#committed.length - 1; at >= 0; at--) {
+      const { entry, knownAt } = this.#committed[at] as Committed
+      if (knownAt >= term) continue
+      // Log matching, checked for every entry, makes the last one speak for all before it.
+      if (log.termAt(entry.index) !== entry.term) {
+        const name = process.machine.options.name
+        wrong('leader-completeness', `${name}, leader of term ${term}, lacks entry ${entry.index}`)
+      }
+      return
+    }
+  }
+
+  /** Log matching: an entry is known by (index, term), and so are all before it. */
+  #checkLog(process: SimProcess, raft: Raft, cursor: Cursor): void {
+    const { log } = raft
+    const { terms } = cursor
+    if (terms.length === log.lastIndex && terms.at(-1) === log.lastTerm) return
+    let same = Math.min(terms.length, log.lastIndex)
+    while (same > 0 && terms[same - 1] !== log.termAt(same)) same--
+    if (same < terms.length) checkDeeply(raft)
+    terms.length = same
+    for (let index = same + 1; index <= log.lastIndex; index++) {
+      const entry = log.entryAt(index) as Entry
+      const previousTerm = terms[index - 2] ?? 0
+      terms.push(entry.term)
+      const key = index * TERMS_MAX + entry.term
+      const known = this.#entries.get(key)
+      if (known === undefined) this.#entries.set(key, { entry, previousTerm })
+      else if (!isSame(known.entry, entry) || known.previousTerm !== previousTerm) {
+        const name = process.machine.options.name
+        wrong('log-matching', `entry ${index} of term ${entry.term} differs on ${name}`)
+      }
+    }
+  }
+
+  #checkCommits(process: SimProcess, raft: Raft, cursor: Cursor): void {
+    const { log } = raft
+    for (let index = cursor.commitIndex + 1; index <= log.commitIndex; index++) {
+      const known = this.#committed[index - 1]
+      const entry = log.entryAt(index) as Entry
+      if (known === undefined) this.#commit(raft, entry)
+      else if (known.entry.term !== entry.term || !isSame(known.entry, entry)) {
+        const name = process.machine.options.name
+        wrong('state-machine-safety', `${name} committed another entry ${index} than others did`)
+      }
+    }
+    cursor.commitIndex = log.commitIndex
+  }
+
+  #commit(raft: Raft, entry: Entry): void {
+    this.#committed.push({ entry, knownAt: this.#highestTerm })
+    this.model.apply(entry)
+    // The founding entry is committed by founding.
+    if (entry.index === 1) return
+    const { configuration } = raft.tracker
+    const voters = configuration.members.filter(({ memberId }) =>
+      configuration.voters.includes(memberId),
+    )
+    const saved = voters.filter(
+      (member) => this.#durable(peerIdOf(member))?.termAt(entry.index) === entry.term,
+    )
+    if (saved.length < majority(voters.length)) {
+      wrong(
+        'commit-durable',
+        `entry ${entry.index} was committed with ${saved.length} of ${voters.length} disks`,
+      )
+    }
+  }
+}
+
+function isSame(a: Entry, b: Entry): boolean {
+  if (a === b) return true
+  return a.kind === b.kind && (a.payload === b.payload || equalBytes(a.payload, b.payload))
+}

@@ -1,0 +1,456 @@
+/**
+ * One simulated world: machines that run the production node, a network and disks that fail, clients that write and read, and the
+ * checks that watch all of it. First cruel, then kind: nothing false may ever happen, and after healing there must be progress.
+ */
+import { encodeCommand } from '../../client/protocol.ts'
+import { listenToMarks } from '../../node/raft/marks.ts'
+import { majority } from '../../node/raft/quorum.ts'
+import type { PeerId } from '../../node/raft/types.ts'
+import { Dice } from '../../node/testing/dice.ts'
+import { SimMachine, type SimProcess } from '../../node/testing/sim-machine.ts'
+import { SimNetwork } from '../../node/testing/sim-network.ts'
+import { Timeline } from '../../node/testing/timeline.ts'
+import { decodeBatch, encodeBatch } from '../../node/transport/codec.ts'
+import type { PeerFrame } from '../../node/transport/transport.ts'
+import { Clients } from './clients.ts'
+import { DurableLog } from './durability.ts'
+import { SimFailure, wrong } from './failure.ts'
+import { Faults, mend } from './faults.ts'
+import type { Operation } from './history.ts'
+import { checkLinearizable, explain } from './linearizable.ts'
+import type { SimOptions } from './options.ts'
+import { Oracle } from './oracle.ts'
+import { RegisterMachine } from './register-machine.ts'
+import { RollingHash } from './rolling-hash.ts'
+import { describeFrame } from './story.ts'
+
+export interface SimResult {
+  readonly failure: {
+    readonly kind: SimFailure['kind']
+    readonly check: string
+    readonly what: string
+  } | null
+  /** Of every event, in order: the same seed gives the same one. */
+  readonly hash: string
+  readonly simulatedUs: number
+  readonly operations: number
+  readonly entries: number
+  readonly leaders: number
+  /** What happened how often: faults, client errors, marks reached (`mark raft: ..`). */
+  readonly counts: ReadonlyMap<string, number>
+  readonly history: readonly Operation[]
+}
+
+const SECOND_US = 1_000_000
+/** What the search for an order may cost a seed; beyond it the run says so. */
+const HISTORY_STATES_MAX = 50_000
+/** A fifth of a second at a time, the kind world is asked whether it has agreed. */
+const LOOK_US = 200_000
+/** Founding and links to machines that were away need their own time before the first question. */
+const SETTLE_US = 2 * SECOND_US
+
+export class SimWorld {
+  readonly options: SimOptions
+  readonly timeline = new Timeline()
+  readonly machines: SimMachine[]
+  readonly #network: SimNetwork
+  readonly #oracle: Oracle
+  readonly #clients: Clients
+  readonly #faults: Faults
+  readonly #durable: DurableLog[]
+  /** By replica, once its identity was seen. */
+  readonly #logs = new Map<PeerId, DurableLog>()
+  readonly #ruined = new Set<number>()
+  readonly #counts = new Map<string, number>()
+  readonly #history: Operation[] = []
+  readonly #hash = new RollingHash()
+  readonly #tell: ((text: string) => void) | null
+  #failure: SimFailure | null = null
+  #isKind = false
+  /** Who must be well in the kind phase. */
+  #core: readonly SimMachine[] = []
+
+  /** `tell`: hears the story of the world, line by line. */
+  constructor(options: SimOptions, tell: ((text: string) => void) | null = null) {
+    this.options = options
+    this.#tell = tell
+    const dice = new Dice(options.seed ^ 0x5eed)
+    const [networkSeed, diskSeed, workloadSeed, faultSeed] = Array.from({ length: 4 }, () =>
+      dice.next(),
+    ) as [number, number, number, number]
+    this.#network = new SimNetwork(this.timeline, new Dice(networkSeed), options.weather, {
+      recode: options.useCodec ? recode : null,
+      sent: (from, to, frames) => this.#sent(from as SimProcess, to as SimProcess, frames),
+      arrived: (from, to, frames) => this.#arrived(from as SimProcess, to as SimProcess, frames),
+      fault: (kind) => this.#count(`network: ${kind}`),
+    })
+    const disks = new Dice(diskSeed)
+    const total = options.candidates + options.guests
+    this.#durable = Array.from({ length: total }, (_, i) => new DurableLog(`n${i + 1}`))
+    this.machines = Array.from({ length: total }, (_, i) => this.#makeMachine(i, disks, dice))
+    this.#oracle = new Oracle((peer) => this.#logs.get(peer))
+    this.#clients = new Clients({
+      timeline: this.timeline,
+      dice: new Dice(workloadSeed),
+      oracle: this.#oracle,
+      options: options.clients,
+      processes: () => this.#serving(),
+      note: (operation) => this.#history.push(operation),
+      count: (what) => this.#count(what),
+    })
+    this.#faults = new Faults({
+      timeline: this.timeline,
+      dice: new Dice(faultSeed),
+      network: this.#network,
+      machines: this.machines,
+      options,
+      ruined: this.#ruined,
+      members: () => this.#members(),
+      leader: () => this.#leader(),
+      count: (fault) => this.#count(`fault: ${fault}`),
+      tell: (text) => this.#say(text),
+    })
+  }
+
+  run(): SimResult {
+    listenToMarks((name) => this.#count(`mark ${name}`))
+    try {
+      this.#live()
+    } catch (error) {
+      this.#failed(error)
+    } finally {
+      listenToMarks(null)
+    }
+    const { kind, check, message: what } = this.#failure ?? {}
+    return {
+      failure: kind === undefined ? null : { kind, check: check as string, what: what as string },
+      hash: this.#hash.hex(),
+      simulatedUs: this.timeline.nowUs,
+      operations: this.#history.length,
+      entries: this.#oracle.commitIndex,
+      leaders: this.#oracle.leaders,
+      counts: this.#counts,
+      history: this.#history,
+    }
+  }
+
+  // --- two phases ---------------------------------------------------------------------------------------------------
+
+  #live(): void {
+    const { options, timeline } = this
+    const dice = new Dice(options.seed ^ 0x57a7)
+    for (const machine of this.machines) {
+      timeline.after(dice.below(options.startUsMax), () => {
+        machine.start()
+        if (machine.process === null) this.#faults.ended(machine)
+      })
+    }
+    this.#clients.start()
+    timeline.after(options.calmUs, () => this.#faults.start())
+    this.#until(options.cruelUs, () => false)
+    if (this.#failure !== null) return
+    this.#beKind()
+    if (this.#failure !== null) return
+    this.#clients.checkRefused()
+    this.#checkHistory()
+  }
+
+  #until(atUs: number, stop: () => boolean): boolean {
+    let stopped = false
+    this.timeline.runUntil(atUs, () => {
+      stopped = this.#failure !== null || stop()
+      return stopped
+    })
+    return stopped
+  }
+
+  #beKind(): void {
+    const { options, timeline } = this
+    this.#isKind = true
+    this.#faults.stop()
+    this.#say(() => 'KIND from here on')
+    mend(this.#network, this.machines, options.diskUsMin)
+    const core = this.#chooseCore()
+    this.#core = core
+    for (const machine of this.machines) {
+      if (core.includes(machine)) this.#startSurely(machine)
+      else machine.kill('killed')
+    }
+    this.#clients.finish()
+    const endUs = timeline.nowUs + options.kindUs
+    const startedUs = timeline.nowUs
+    this.#waitFor(
+      endUs,
+      () => this.#disagreement(core) === null,
+      () => this.#disagreement(core),
+    )
+    if (this.#failure !== null) return
+    this.#count('kind: seconds to agree', Math.ceil((timeline.nowUs - startedUs) / SECOND_US))
+    // The cluster is of use again: through every node that belongs to it.
+    for (const machine of core.filter((one) => one.process?.runtime?.replica != null)) {
+      this.#probe(machine, endUs)
+    }
+    if (this.#failure !== null) return
+    this.#waitFor(
+      endUs,
+      () => this.#disagreement(core) === null,
+      () => this.#disagreement(core),
+    )
+  }
+
+  #waitFor(endUs: number, done: () => boolean, why: () => string | null): void {
+    this.#until(this.timeline.nowUs + SETTLE_US, () => false)
+    while (this.#failure === null && !done()) {
+      if (this.timeline.nowUs >= endUs) {
+        throw new SimFailure('liveness', 'kind', `after healing: ${why() ?? 'not ready'}`)
+      }
+      this.#until(this.timeline.nowUs + LOOK_US, () => false)
+    }
+  }
+
+  /** Who is healed: everybody who can be, or a majority of the founders. Those that founded nothing yet need each other. */
+  #chooseCore(): SimMachine[] {
+    const members = this.#members()
+    const able = this.machines.filter(({ index }) => !this.#ruined.has(index))
+    if (this.options.healAll || members === null) return able
+    const dice = new Dice(this.options.seed ^ 0xc02e)
+    const well = dice.shuffle(able.filter(({ index }) => members.includes(index)))
+    return well.slice(
+      0,
+      dice.between(majority(members.length), Math.max(well.length, majority(members.length))),
+    )
+  }
+
+  #startSurely(machine: SimMachine): void {
+    if (machine.start() || this.#failure !== null) return
+    const { refusal } = machine
+    const text = refusal === null ? 'died at its start' : `${refusal.code}: ${refusal.message}`
+    throw new SimFailure('liveness', 'start', `${machine.options.name} does not start: ${text}`)
+  }
+
+  /** Null: all members of the core follow one leader, have applied the same, and no client waits. */
+  #disagreement(core: readonly SimMachine[]): string | null {
+    const processes = core.map((machine) => machine.process)
+    const leaders = new Set<string>()
+    let commit: number | null = null
+    for (const [i, process] of processes.entries()) {
+      const name = core[i]?.options.name
+      const runtime = process?.runtime ?? null
+      if (process === null || runtime === null) return `${name} is not running`
+      if (runtime.clusterId === null) return `${name} belongs to no cluster`
+      const { replica } = runtime
+      if (replica === null) continue
+      const { raft } = replica
+      if (!replica.caughtUp) return `${name} has not caught up (leader ${raft.leader?.slice(0, 8)})`
+      leaders.add(raft.leader ?? '')
+      commit ??= raft.log.commitIndex
+      if (raft.log.commitIndex !== commit || raft.log.appliedIndex !== commit) {
+        return `${name} is at index ${raft.log.appliedIndex}/${raft.log.commitIndex}, another at ${commit}`
+      }
+    }
+    if (leaders.size !== 1) return `${leaders.size} leaders are followed`
+    return this.#clients.idle ? null : 'clients wait for answers'
+  }
+
+  #probe(machine: SimMachine, endUs: number): void {
+    const process = machine.process as SimProcess
+    let answered = false
+    const { timeline } = this
+    process.request({ type: 'command', command: PROBE, timeoutMs: 300_000 }, (answer) => {
+      answered = answer.ok
+    })
+    while (this.#failure === null && !answered) {
+      if (timeline.nowUs >= endUs) {
+        throw new SimFailure(
+          'liveness',
+          'probe',
+          `no write succeeds through ${machine.options.name}`,
+        )
+      }
+      this.#until(timeline.nowUs + LOOK_US, () => answered)
+    }
+  }
+
+  #checkHistory(): void {
+    const verdict = checkLinearizable(this.#history, { statesMax: HISTORY_STATES_MAX })
+    if (verdict.ok === 'gave-up') this.#count('history: gave up')
+    else if (!verdict.ok) wrong('linearizable', explain(verdict))
+  }
+
+  // --- who is who ---------------------------------------------------------------------------------------------------
+
+  #makeMachine(index: number, disks: Dice, dice: Dice): SimMachine {
+    const { options } = this
+    const spread = options.clockPpmSpread
+    const machine = new SimMachine(
+      { timeline: this.timeline, network: this.#network, hooks: this.#hooks() },
+      new Dice(disks.next()),
+      {
+        index,
+        name: `n${index + 1}`,
+        expect: options.expect,
+        mayFound: index < options.candidates,
+        heartbeatMs: options.heartbeatMs,
+        electionMs: options.electionMs,
+        limits: options.limits,
+        makeStateMachine: () => new RegisterMachine(),
+        clockPpm: 1_000_000 - spread + dice.below(2 * spread + 1),
+        turnUs: 1 + dice.below(options.turnUsMax),
+      },
+    )
+    Object.assign(machine.mood, { writeUsMin: options.diskUsMin, writeUsMax: options.diskUsMax })
+    return machine
+  }
+
+  #hooks(): ConstructorParameters<typeof SimMachine>[0]['hooks'] {
+    return {
+      turned: (process) => this.#turned(process),
+      boundary: (process, name) => this.#say(() => `${process.machine.options.name}   ${name}`),
+      crashed: (process, error) => {
+        const text = (error as Error)?.stack ?? String(error)
+        if (error instanceof SimFailure) this.#failed(error)
+        else
+          this.#failed(
+            new SimFailure(
+              'crash',
+              (error as Error).message,
+              `${process.machine.options.name}: ${text}`,
+            ),
+          )
+      },
+      ended: (process) => {
+        this.#clients.disconnected(process)
+        this.#oracle.forget(process)
+        this.#say(() => `${process.machine.options.name} IS GONE`)
+        // It was on its way out when the world became kind.
+        if (this.#core.includes(process.machine)) {
+          this.timeline.after(1, () => this.#startSurely(process.machine))
+        }
+      },
+      fatal: (process, code, message) => this.#ended(process, code, message),
+      refused: (machine, error) => {
+        this.#count(`start refused: ${error.code}`)
+        this.#say(() => `${machine.options.name} REFUSES TO START ${error.message}`)
+        const { index } = machine
+        const explained =
+          this.#ruined.has(index) || error.code === 'disk-full' || error.code === 'io'
+        if (!explained)
+          throw new SimFailure('crash', 'start', `${machine.options.name}: ${error.message}`)
+      },
+      watchLog: (process, how, log) => {
+        const durable = this.#durable[process.index] as DurableLog
+        this.#logs.set(process.peer, durable)
+        return durable.watch(how, log)
+      },
+      log: (process, level, event, fields) =>
+        this.#say(
+          () => `${process.machine.options.name} ${level} ${event} ${JSON.stringify(fields)}`,
+        ),
+    }
+  }
+
+  /** A node ended itself: for a reason that the world has given it, or it is a finding. */
+  #ended(process: SimProcess, code: string, message: string): void {
+    this.#count(`node ended: ${code}`)
+    this.#say(() => `${process.machine.options.name} ENDS ITSELF ${code}: ${message}`)
+    if (code !== 'io' && code !== 'disk-full') {
+      throw new SimFailure('crash', `fatal ${code}`, `${process.machine.options.name}: ${message}`)
+    }
+    if (!this.#isKind) this.timeline.after(1, () => this.#faults.ended(process.machine))
+  }
+
+  #serving(): SimProcess[] {
+    return this.machines.flatMap(({ process }) =>
+      process?.runtime?.replica != null ? [process] : [],
+    )
+  }
+
+  /** The machines that founded the cluster; null while one of them does not know it yet. */
+  #members(): number[] | null {
+    const bound = this.machines.filter((_, i) => this.#durable[i]?.hardState != null)
+    return bound.length < this.options.expect ? null : bound.map(({ index }) => index)
+  }
+
+  #leader(): SimMachine | null {
+    let best: SimMachine | null = null
+    let bestTerm = -1
+    for (const machine of this.machines) {
+      const raft = machine.process?.runtime?.replica?.raft
+      if (raft === undefined || raft.role !== 'leader' || raft.term <= bestTerm) continue
+      best = machine
+      bestTerm = raft.term
+    }
+    return best
+  }
+
+  // --- watching -----------------------------------------------------------------------------------------------------
+
+  #turned(process: SimProcess): void {
+    this.#hash.add(this.timeline.nowUs, process.index)
+    this.#oracle.look(process)
+    const raft = process.runtime?.replica?.raft
+    if (raft !== undefined) this.#hash.add(raft.log.lastIndex, raft.log.commitIndex)
+  }
+
+  /** What a message promises must be on the sender's disk by now (rules 1 and 2), whether or not a crash comes to show it. */
+  #sent(from: SimProcess, to: SimProcess, frames: readonly PeerFrame[]): void {
+    const durable = this.#durable[from.index] as DurableLog
+    for (const frame of frames) {
+      this.#say(
+        () => `${from.machine.options.name} -> ${to.machine.options.name} ${describeFrame(frame)}`,
+      )
+      if (frame.type !== 'raft') continue
+      const { message } = frame
+      if (message.type === 'voteResponse' && message.granted) {
+        if (!durable.hasVote(message.term, to.peer)) {
+          wrong('vote-durable', `${from.machine.options.name} gave a vote that is not on its disk`)
+        }
+      } else if (message.type === 'appendResponse' && message.accepted) {
+        const raft = from.runtime?.replica?.raft
+        if (raft === undefined || raft.term !== message.term) continue
+        if (durable.termAt(message.matchIndex) !== raft.log.termAt(message.matchIndex)) {
+          wrong(
+            'append-durable',
+            `${from.machine.options.name} acknowledged entry ${message.matchIndex}, which is not on its disk`,
+          )
+        }
+      }
+    }
+  }
+
+  #arrived(from: SimProcess, to: SimProcess, frames: readonly PeerFrame[]): void {
+    this.#hash.add(from.index * 256 + to.index, frames.length)
+  }
+
+  #failed(error: unknown): void {
+    if (this.#failure !== null) return
+    this.#failure =
+      error instanceof SimFailure
+        ? error
+        : new SimFailure('crash', 'simulator', (error as Error)?.stack ?? String(error))
+    this.#say(() => `FOUND ${this.#failure?.kind}: ${this.#failure?.message}`)
+  }
+
+  #count(what: string, by = 1): void {
+    this.#counts.set(what, (this.#counts.get(what) ?? 0) + by)
+  }
+
+  #say(text: () => string): void {
+    if (this.#tell === null) return
+    this.#tell(`${(this.timeline.nowUs / 1000).toFixed(3).padStart(11)} ms  ${text()}`)
+  }
+}
+
+/** Through the bytes that would travel. */
+function recode(clusterId: string | null, frames: readonly PeerFrame[]): readonly PeerFrame[] {
+  return decodeBatch(encodeBatch(clusterId, frames)).frames as PeerFrame[]
+}
+
+/** Harmless, and it needs a quorum. */
+const PROBE = encodeCommand({
+  kind: 'openSession',
+  session: 0,
+  sequence: 0,
+  firstOutstanding: 0,
+  operation: new Uint8Array(0),
+})

@@ -8,7 +8,7 @@
  *   ----
  *   the exact output of both
  *
- * A block ends with an empty line. Lines that begin with `#` between blocks are comments. `rewrite` puts the present output in
+ * A block ends with an empty line. Lines that begin with `#` between blocks are comments. Rewriting puts the present output in
  * the place of the expected one and leaves everything else as it was.
  */
 import { TraceError } from './arguments.ts'
@@ -30,8 +30,8 @@ export interface TraceResult {
   readonly mistakes: readonly string[]
   /** Where the output is not the expected one, with file and line. */
   readonly differences: readonly string[]
-  /** The file with the present output in it. */
-  readonly rewritten: string
+  /** The file with the present output in it; null after a mistake, which would be expected ever after. */
+  readonly rewritten: string | null
 }
 
 /** Throws when the file is no trace: no drawing at its head, no command, a command without its output. */
@@ -85,7 +85,8 @@ export function runTrace(path: string, text: string): TraceResult {
     if (difference !== null) differences.push(difference)
   }
   rewritten.push(...lines.slice(copied))
-  return { mistakes, differences, rewritten: rewritten.join('\n') }
+  const isUsable = mistakes.length === 0
+  return { mistakes, differences, rewritten: isUsable ? rewritten.join('\n') : null }
 }
 
 /** A mistake in a command is right where somebody wrote down that it is expected; what a node asserts never is. */

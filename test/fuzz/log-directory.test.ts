@@ -38,7 +38,7 @@ const world = suite('saves, failures and power cuts')
 world('after each restart the log is what was acknowledged', () => {
   const sum = { restarts: 0, survived: 0 }
   holds(
-    fc.property(fc.array(step, { minLength: 1, maxLength: 25 }), (steps) => {
+    fc.property(fc.array(step, { minLength: 1, maxLength: 25, size: 'max' }), (steps) => {
       const one = new WalWorld()
       for (const each of steps) one.run(each)
       one.restart()

@@ -3,6 +3,8 @@
  * however long it was (HAZARDS: timers run before sockets after a stall). Time itself is brought by the caller, so that the simulator
  * runs the same clock.
  */
+import { mark } from './raft/marks.ts'
+
 export interface Clock {
   /** Called once in every turn that does something: a tick that is nearly due comes with it, and the timer is put off. */
   turn(): void
@@ -57,6 +59,7 @@ export function startClock(
     // What lies in the sockets since the stall is read before any timeout is judged.
     if (timers.nowMs() - last < STALL * tickMs) return run()
     if (late) return
+    mark('clock: one tick after a stall')
     late = true
     timers.afterInputs(run)
   })

@@ -9,6 +9,7 @@ import { type Forward, Forwards } from './forwards.ts'
 import { isLeaderView, type LeaderView, viewOf } from './leader-view.ts'
 import type { PeerFrame } from './peer-frame.ts'
 import { decodeAsciiJson, encodeAsciiJson } from './raft/ascii-json.ts'
+import { mark } from './raft/marks.ts'
 import type { RaftOptions } from './raft/options.ts'
 import { Raft } from './raft/raft.ts'
 import {
@@ -99,7 +100,7 @@ export class Replica {
     return leader !== null && this.#caughtUp
   }
 
-  /** Null while nobody is known to lead. */
+  /** Null: nobody is known to lead. */
   get lagTicks(): number | null {
     return this.#raft.leader === null ? null : this.#raft.ticksSinceLeader
   }
@@ -187,11 +188,8 @@ export class Replica {
 
   /** Hands leadership to the voter that is furthest, if there is one. */
   handOver(): boolean {
-    const { progress, voters } = this.#raft.tracker
-    const [best] = [...progress]
-      .filter(([peer, { active }]) => active && voters.includes(peer))
-      .sort(([, a], [, b]) => b.matchIndex - a.matchIndex)
-    return best !== undefined && this.#raft.transferLeadership(best[0])
+    const best = this.#raft.tracker.furthestVoter()
+    return best !== null && this.#raft.transferLeadership(best)
   }
 
   /** Answers everything that waits with `closing`. */
@@ -251,8 +249,8 @@ export class Replica {
 
   #noLeader(pending: Pending): void {
     if (this.#raft.diskFull && pending.request.type === 'command') {
-      const message = 'the disk of this node is full and no other node leads'
-      return this.#fail(pending.requestId, 'disk-full', message, pending.dispatched)
+      const why = 'the disk of this node is full and no other node leads'
+      return this.#fail(pending.requestId, 'disk-full', why, pending.dispatched)
     }
     this.#requests.requeue(pending.requestId, this.#tick + 1)
   }
@@ -285,6 +283,7 @@ export class Replica {
   /** A forward that stays without an answer is sent again: frames may be dropped without a closed link. */
   #resendForwards(): void {
     for (const lost of this.#forwards.takeWhere(({ againTick }) => againTick <= this.#tick)) {
+      mark('replica: a forward is sent again')
       for (const pending of lost.requests) pending.repeats++
       this.#giveBack(lost, 0)
     }
@@ -313,7 +312,10 @@ export class Replica {
   #onForward(from: PeerId, frame: PeerFrame & { type: 'forward' }): void {
     const asker: Asker = { type: 'peer', peer: from, requestId: frame.requestId }
     // A node that does not lead says so; it never forwards a forwarded request (HAZARDS: forwarding loop).
-    if (this.#raft.role !== 'leader') return this.#reply(asker, 'not-leader', 0, NOTHING)
+    if (this.#raft.role !== 'leader') {
+      mark('replica: a forward reaches a node that does not lead')
+      return this.#reply(asker, 'not-leader', 0, NOTHING)
+    }
     if (frame.operation === 'readIndex') return this.#startRead(asker)
     if (!isCommand(frame.body)) return
     const result = this.#raft.propose('command', frame.body.slice())
@@ -327,7 +329,7 @@ export class Replica {
   #onForwardReply(from: PeerId, frame: PeerFrame & { type: 'forwardReply' }): void {
     const forward = this.#forwards.take(frame.requestId, from)
     // A late answer, from a peer that was asked before: the request is already on its way elsewhere.
-    if (forward === null) return
+    if (forward === null) return mark('replica: a late answer to a forward')
     if (frame.outcome === 'not-leader' || frame.outcome === 'closing') {
       return this.#giveBack(forward, RETRY_TICKS)
     }
@@ -359,11 +361,13 @@ export class Replica {
   #apply(entry: Entry): void {
     const outcome = this.#applied.apply(entry)
     const proposed = this.#proposed.get(entry.index)
-    if (proposed === undefined) return
-    this.#proposed.delete(entry.index)
+    if (!this.#proposed.delete(entry.index) || proposed === undefined) return
     const { asker } = proposed
     // Another leader's entry took the place: what was asked for is not in the log, or stands elsewhere in it.
-    if (proposed.term !== entry.term) return this.#refuse(asker)
+    if (proposed.term !== entry.term) {
+      mark('replica: another entry took the place of a proposal')
+      return this.#refuse(asker)
+    }
     if (asker.type === 'peer') return this.#reply(asker, 'done', entry.index, outcome)
     for (const requestId of asker.requestIds) {
       if (this.#requests.get(requestId) === undefined) continue

@@ -9,6 +9,7 @@
 import { ByteWriter } from '../client/bytes.ts'
 import { type Command, encodeOutcome, type Outcome } from '../client/protocol.ts'
 import { hashItem, MultisetHash } from './machine/hash.ts'
+import { mark } from './raft/marks.ts'
 import type { Index } from './raft/types.ts'
 
 /**
@@ -83,12 +84,21 @@ export class Sessions {
     const id = command.session
     const session = this.#sessions.get(id)
     // Never created by itself: an expired session's operation may have run before (HAZARDS: retry after expiry).
-    if (session === undefined) return encode('expired')
+    if (session === undefined) {
+      mark('sessions: a command of no session')
+      return encode('expired')
+    }
     this.#sessions.delete(id)
     this.#sessions.set(id, session)
     const known = session.replies.get(command.sequence)
-    if (known !== undefined) return known
-    if (command.sequence < session.floor) return encode('forgotten')
+    if (known !== undefined) {
+      mark('sessions: a repeat gets its reply again')
+      return known
+    }
+    if (command.sequence < session.floor) {
+      mark('sessions: a repeat comes after its reply was given up')
+      return encode('forgotten')
+    }
     this.#raiseFloor(id, session, Math.min(command.firstOutstanding, command.sequence))
     const reply = encodeOutcome({ status: 'done', body: run(command.operation) })
     session.replies.set(command.sequence, reply)

@@ -3,6 +3,8 @@
  * pure function on plain data, so that a test can walk every interleaving. It must never look at time or at links to
  * decide that a pledge is over: only another disk's record can tell.
  */
+
+import { mark } from '../raft/marks.ts'
 import type { PeerIdentity } from '../raft/types.ts'
 import {
   type Bound,
@@ -145,6 +147,7 @@ function mayFoundNow(offer: Offer, evidence: readonly KnownRecord[], view: View)
 
 /** F5. The evidence is another disk's: my own record holds X and so cannot refuse it. */
 function drop(own: FoundingRecord): Decision {
+  mark('founding: a dead pledge is dropped (F5)')
   return { rule: 'F5', record: { ...own, seq: own.seq + 1, pledge: null } }
 }
 
@@ -201,6 +204,7 @@ export function joinable(
 function join(own: FoundingRecord, view: View): Decision {
   const target = joinable(view)
   if (!('bound' in target)) return NONE
+  mark('founding: a late node is bound (F7)')
   return { rule: 'F7', record: { ...own, seq: own.seq + 1, bound: target.bound } }
 }
 
@@ -236,6 +240,7 @@ function openOffers(
 function pledge(own: FoundingRecord, evidence: readonly KnownRecord[], view: View): Decision {
   const chosen = openOffers(own, evidence, view).find((open) => mayPledge(open, view))
   if (chosen === undefined) return NONE
+  mark('founding: an offer is pledged (F3)')
   const record = { ...own, seq: own.seq + 1, floor: chosen.round, pledge: chosen }
   return { rule: 'F3', record }
 }
@@ -247,6 +252,7 @@ function pledge(own: FoundingRecord, evidence: readonly KnownRecord[], view: Vie
 function refuse(own: FoundingRecord, evidence: readonly KnownRecord[], view: View): Decision {
   const open = openOffers(own, evidence, view)[0]
   if (open === undefined) return NONE
+  mark('founding: an offer is refused (F4)')
   return { rule: 'F4', record: { ...own, seq: own.seq + 1, floor: open.round } }
 }
 
@@ -265,7 +271,10 @@ function offer(own: FoundingRecord, evidence: readonly KnownRecord[], view: View
   for (const peer of view.reachable) {
     const record = evidence.find((known) => sameDisk(known, peer))?.record
     if (record === undefined) return NONE
-    if (record.pledge !== null && !isDead(record.pledge, evidence)) return NONE
+    if (record.pledge !== null && !isDead(record.pledge, evidence)) {
+      mark('founding: an offer waits for a pledge in reach (G)')
+      return NONE
+    }
   }
   if (floor >= ROUND_MAX) return NONE
   const made = makeOffer({ ...proposal, round: floor + 1 })

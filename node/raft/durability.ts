@@ -4,6 +4,7 @@
  */
 import { invariant } from './assert.ts'
 import type { RaftLog } from './log.ts'
+import { mark } from './marks.ts'
 import type { Outgoing } from './messages.ts'
 import type { SaveBatch } from './ready.ts'
 import { SaveGate } from './save-gate.ts'
@@ -73,7 +74,10 @@ export class Durability {
     invariant(term >= this.#term, 'terms never fall')
     invariant(term > this.#term || this.#vote === null, 'one vote a term')
     // Promises of an older term are void: the log they speak of may be rewritten before it was ever saved.
-    if (term > this.#term) this.#gate.clear()
+    if (term > this.#term) {
+      if (this.#gate.size > 0) mark('durability: promises of an older term are dropped')
+      this.#gate.clear()
+    }
     this.#term = term
     this.#vote = vote
     this.#version++
@@ -96,6 +100,7 @@ export class Durability {
     if (from > to && this.durable) return null
     const entries = from > to ? [] : this.#log.slice(from, to, this.#saveBytesMax)
     const savedTo = entries.at(-1)?.index ?? this.#log.stableIndex
+    if (savedTo < to) mark('durability: a batch is cut to its size')
     const commit = Math.max(this.#durableCommit, Math.min(this.#log.commitIndex, savedTo))
     const batch = { hardState: { term: this.#term, vote: this.#vote, commit }, entries }
     this.#saving = { batch, version: this.#version }

@@ -3,6 +3,7 @@
  * leadership ends, so that nothing of it (progress, read rounds, a transfer) can outlive its term.
  */
 import type { RaftLog } from './log.ts'
+import { mark } from './marks.ts'
 import type { AppendResponse, HeartbeatResponse, RaftMessage } from './messages.ts'
 import type { Progress, WindowLimits } from './progress.ts'
 import { type ReadReady, ReadRounds } from './read-rounds.ts'
@@ -74,6 +75,7 @@ export class Leadership {
   /** Returns why this leadership must end, or null. */
   tick(): ResignReason | null {
     if (this.#transfer !== null && ++this.#transfer.elapsed >= this.#options.electionTicks) {
+      mark('leadership: a transfer ends without a successor')
       this.#transfer = null
     }
     for (const progress of this.#tracker.progress.values()) progress.silentTicks++
@@ -98,8 +100,12 @@ export class Leadership {
   }
 
   propose(kind: EntryKind, payload: Uint8Array): ProposeResult {
-    if (this.#transfer !== null) return { ok: false, reason: 'transferring' }
+    if (this.#transfer !== null) {
+      mark('leadership: a proposal during a transfer')
+      return { ok: false, reason: 'transferring' }
+    }
     if (this.#uncommittedBytes > this.#options.uncommittedBytesMax) {
+      mark('leadership: too much is not committed')
       return { ok: false, reason: 'overloaded' }
     }
     return { ok: true, id: this.#append(kind, payload) }
@@ -220,7 +226,9 @@ export class Leadership {
       this.#sendAppend(peer, progress)
     }
     // A follower that has everything still wants to hear of the commit: its reads and its clients wait for it.
+    if (progress.nextIndex <= this.#log.lastIndex) mark('leadership: a window is full')
     const known = Math.min(this.#log.commitIndex, progress.nextIndex - 1)
+    if (progress.askAgain) mark('leadership: a follower is asked where it stands')
     if (progress.commitSent < known || progress.askAgain) this.#sendAppend(peer, progress)
   }
 

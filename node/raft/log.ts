@@ -7,6 +7,7 @@
  */
 import { invariant } from './assert.ts'
 import { decodeConfigurationRecord } from './configuration.ts'
+import { mark } from './marks.ts'
 import type { ConfigurationRecord, Entry, EntryId, Index, Term } from './types.ts'
 
 /** A configuration and the entry that brought it. Index 0 stands for "none yet". */
@@ -139,6 +140,8 @@ export class RaftLog {
 
   #truncate(from: Index): void {
     invariant(from > this.#commitIndex, 'a committed entry would be truncated')
+    mark('log: a suffix is truncated')
+    if (from <= this.#stableIndex) mark('log: a stable suffix is truncated')
     this.#entries.length = from - this.firstIndex
     this.#stableIndex = Math.min(this.#stableIndex, from - 1)
     while ((this.#configurations.at(-1)?.index ?? 0) >= from) this.#configurations.pop()
@@ -151,7 +154,10 @@ export class RaftLog {
   stabilise(entries: readonly Entry[]): void {
     for (let i = entries.length - 1; i >= 0; i--) {
       const entry = entries[i] as Entry
-      if (!this.matches(entry)) continue
+      if (!this.matches(entry)) {
+        mark('log: a save ends after its entries were rewritten')
+        continue
+      }
       this.#stableIndex = Math.max(this.#stableIndex, entry.index)
       return
     }

@@ -5,6 +5,7 @@
  * Invariant: matchIndex < nextIndex. Entries up to matchIndex are durable on the follower.
  */
 import { invariant } from './assert.ts'
+import { mark } from './marks.ts'
 import type { Index } from './types.ts'
 
 export type ProgressState = 'probe' | 'replicate'
@@ -94,7 +95,11 @@ export class Progress {
    */
   rejected(rejectedIndex: Index, retryIndex: Index): boolean {
     if (this.state === 'replicate') {
-      if (rejectedIndex <= this.matchIndex) return false
+      if (rejectedIndex <= this.matchIndex) {
+        mark('progress: a late rejection')
+        return false
+      }
+      mark('progress: a follower is probed again')
       this.becomeProbe(this.matchIndex + 1)
       return true
     }

@@ -28,13 +28,10 @@ import {
   type VoteResponse,
 } from './messages.ts'
 import type { RaftOptions } from './options.ts'
-import type { ReadReady } from './read-rounds.ts'
 import type { RaftEvent, Ready, ResignReason, VoteRefusal } from './ready.ts'
 import { Tracker } from './tracker.ts'
 import type { Entry, EntryKind, Index, PeerId, Role, Term } from './types.ts'
 import { preVoteRefusal, type Voter, voteRefusal } from './voting.ts'
-
-const NO_READS: readonly ReadReady[] = []
 
 export class Raft {
   readonly #options: RaftOptions
@@ -154,7 +151,11 @@ export class Raft {
         return this.#onResponse(from, message)
       case 'append':
       case 'heartbeat':
-        if (message.term < this.term) return this.#refuseOldLeader(from)
+        if (message.term < this.term) {
+          // A leader of an old term hears the present one and steps down, wherever it was cut off (HAZARDS).
+          mark('raft: an old leader is told the present term')
+          return this.#send(from, appendRejected(this.term, 0, { index: 0, term: 0 }))
+        }
         this.#follow(from, message.term)
         return message.type === 'append'
           ? this.#onAppend(from, message)
@@ -221,7 +222,7 @@ export class Raft {
       save: this.#disk.take(),
       messages: this.#messages,
       committed: this.#takeCommitted(),
-      reads: this.#leadership?.takeReads() ?? NO_READS,
+      reads: this.#leadership?.takeReads() ?? [],
       readsLost: this.#readsLost,
       events: this.#events,
     }
@@ -291,6 +292,7 @@ export class Raft {
 
   #resign(reason: ResignReason): void {
     invariant(this.#role === 'leader', 'only a leader resigns')
+    if (reason !== 'no-quorum') mark('raft: a leader resigns over its disk')
     this.#events.push({ type: 'resigned', term: this.term, reason })
     for (const peer of this.#tracker.peers) this.#send(peer, { type: 'resigned', term: this.term })
     this.#becomeFollower(this.term, null)
@@ -301,6 +303,7 @@ export class Raft {
   #electionTimedOut(): void {
     if (!this.#tracker.selfIsVoter || this.saveStuck || this.diskFull) {
       // It may not campaign, but it must not believe in a leader that it does not hear.
+      mark('raft: a node may not campaign')
       this.#timer.hold()
       this.#leader = null
       return
@@ -330,6 +333,7 @@ export class Raft {
     if (message.term > this.term) {
       // Ignored, not refused: an answer with this node's term would tell the candidate nothing it may use.
       if (this.#leaderAlive && !message.transfer) {
+        mark('raft: a vote is asked beside a live leader')
         return this.#noteRefusal(from, message.term, 'leader-alive')
       }
       this.#becomeFollower(message.term, null)
@@ -390,7 +394,9 @@ export class Raft {
     if (result === 'pending') return
     // Even a majority of others does not make a leader whose own term is not on disk: after a crash it could win the same
     // term again with another log (HAZARDS: nobody resumes leadership in a term).
-    if (result === 'won' && this.#votes.get(this.self) !== true) return
+    if (result === 'won' && this.#votes.get(this.self) !== true) {
+      return mark('raft: elected by others before the own vote is saved')
+    }
     if (result === 'lost') return this.#becomeFollower(this.term, null)
     if (this.#role === 'preCandidate') this.#becomeCandidate(false)
     else this.#becomeLeader()
@@ -398,10 +404,11 @@ export class Raft {
 
   #onTimeoutNow(from: PeerId, message: TimeoutNow): void {
     // A late one after an aborted transfer must not disturb: only from the leader that is followed now (HAZARDS).
-    if (message.term !== this.term || this.#leader !== from) return
-    if (this.#role !== 'follower' || !this.#tracker.selfIsVoter) return
-    if (this.saveStuck || this.diskFull) return
-    this.#becomeCandidate(true)
+    if (message.term !== this.term || this.#leader !== from) {
+      return mark('raft: a late TimeoutNow is ignored')
+    }
+    const mayCampaign = this.#tracker.selfIsVoter && !this.saveStuck && !this.diskFull
+    if (this.#role === 'follower' && mayCampaign) this.#becomeCandidate(true)
   }
 
   // --- following ----------------------------------------------------------------------------------------------
@@ -418,14 +425,10 @@ export class Raft {
     this.#timer.elapsed = 0
   }
 
-  /** A leader of an old term hears the present one and steps down, wherever it was cut off (HAZARDS). */
-  #refuseOldLeader(from: PeerId): void {
-    this.#send(from, appendRejected(this.term, 0, { index: 0, term: 0 }))
-  }
-
   #onAppend(from: PeerId, message: Append): void {
     const { term } = message
     if (message.prevIndex < this.#log.commitIndex) {
+      mark('raft: an Append begins below the commit index')
       // What is committed here is in every leader's log: a late or repeated message, nothing to compare.
       const known = message.entries.filter((entry) => entry.index > this.#log.commitIndex)
       const prevIndex = this.#log.commitIndex

@@ -4,6 +4,7 @@
  * wait share the next one, so that a late echo can never serve a newer read (HAZARDS, Reads).
  */
 import { invariant } from './assert.ts'
+import { mark } from './marks.ts'
 import type { Index } from './types.ts'
 
 export interface ReadReady {
@@ -35,6 +36,7 @@ export class ReadRounds {
   }
 
   add(requestId: number): void {
+    if (this.#current !== null) mark('reads: a read waits for the next round')
     this.#waiting.push(requestId)
   }
 
@@ -58,6 +60,7 @@ export class ReadRounds {
   /** Pending rounds die with the term. Returns every read that will get no answer from here. */
   abandon(): number[] {
     const lost = [...(this.#current?.requestIds ?? []), ...this.#waiting]
+    if (lost.length > 0) mark('reads: reads are lost with the leadership')
     this.#current = null
     this.#waiting = []
     return lost

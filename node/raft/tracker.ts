@@ -90,6 +90,14 @@ export class Tracker {
     return this.#holds((peer) => (this.progress.get(peer)?.readRound ?? 0) >= readRound)
   }
 
+  /** Of the other voters that were heard lately, the one with most of the log. */
+  furthestVoter(): PeerId | null {
+    const [best] = [...this.progress]
+      .filter(([peer, { active }]) => active && this.voters.includes(peer))
+      .sort(([, a], [, b]) => b.matchIndex - a.matchIndex)
+    return best?.[0] ?? null
+  }
+
   votes(votes: ReadonlyMap<PeerId, boolean>): 'won' | 'lost' | 'pending' {
     return voteResult(this.#quorum, (voter) => votes.get(voter))
   }

@@ -2,6 +2,8 @@
  * Reads a log directory back: replays the batches in order, cuts a torn last batch, and refuses everything else that is
  * wrong. It must never cut a batch that another batch follows, and it changes nothing on disk before it has decided.
  */
+
+import { mark } from '../raft/marks.ts'
 import type { Entry, HardState } from '../raft/types.ts'
 import type { Disk } from './disk.ts'
 import {
@@ -82,6 +84,7 @@ export function recoverLog(
     if (repair !== null) repairs.push(repair)
   }
   if (replay.sequence === 0 && !mayBeEmpty) throw lost(directory)
+  if (repairs.some((repair) => repair.cuts)) mark('recovery: a torn batch is cut')
   for (const repair of repairs) disk.overwrite(repair.path, repair.at, repair.bytes)
   removeUnfinished(disk, directory)
   // The newest segment may have been renamed to its name, and the process killed before that was durable.
@@ -206,11 +209,14 @@ function repairOf(
 /** A segment that was being preallocated when the process ended. */
 function removeUnfinished(disk: Disk, directory: string): void {
   for (const name of disk.list(directory)) {
-    if (name.endsWith('.wal.tmp')) disk.remove(`${directory}/${name}`)
+    if (!name.endsWith('.wal.tmp')) continue
+    mark('recovery: an unfinished segment is removed')
+    disk.remove(`${directory}/${name}`)
   }
 }
 
 function lost(directory: string): StorageError {
+  mark('recovery: a lost log is refused')
   return new StorageError(
     'storage-lost',
     `The log in ${directory} is missing or empty, but this node belongs to a cluster. It must not vote again: bring ` +
@@ -220,6 +226,7 @@ function lost(directory: string): StorageError {
 }
 
 function corrupt(path: string, offset: number, what: string): StorageError {
+  mark('recovery: a damaged log is refused')
   return new StorageError(
     'corrupt-log',
     `The log is damaged at byte ${offset} of ${path}: ${what}. Acknowledged entries may be lost, so this node does not ` +

@@ -3,6 +3,8 @@
  * alone, so that the simulator can stand in for disk and time. It must never report a batch durable before its fsync,
  * never retry a failed one, and never let a batch that failed for want of room be read back later than one that did not.
  */
+
+import { mark } from '../raft/marks.ts'
 import type { Disk, DiskFile } from './disk.ts'
 import { type RecoveredLog, recoverLog, type SegmentPlace } from './recovery.ts'
 import {
@@ -188,6 +190,7 @@ class Wal implements LogStorage {
     }
     const [spare] = this.#spares
     // A batch that is larger than a segment makes the file of the next one grow.
+    if (spare === undefined) mark('wal: a batch waits for its segment')
     if (spare !== undefined) this.#write(pending, spare)
     // Otherwise the end of the preparation comes back here.
     else if (!this.#preparing) this.#prepare()
@@ -206,6 +209,7 @@ class Wal implements LogStorage {
         this.#noRoomAhead = false
         this.#spares.push({ path, number, sizeBytes, file, position: SEGMENT_HEADER_BYTES })
       } else if (error?.code === 'disk-full') {
+        mark('wal: no room for the next segment')
         this.#noRoomAhead = true
       } else {
         this.#fatal ??= error
@@ -238,6 +242,7 @@ class Wal implements LogStorage {
         this.#leftover = null
         this.#advance(pending, segment)
       } else if (error.code === 'disk-full') {
+        mark('wal: a batch finds no room')
         this.#leftover = { segment, position: segment.position }
       } else {
         this.#fatal ??= error
@@ -256,6 +261,7 @@ class Wal implements LogStorage {
     pending: PendingSave,
     segment: Segment,
   ): void {
+    mark('wal: what a failed batch left is erased')
     const zeros = new Uint8Array(RECORD_HEADER_BYTES)
     leftover.segment.file.write([zeros], leftover.position, (error) => {
       if (error === null) {
@@ -277,6 +283,7 @@ class Wal implements LogStorage {
       this.#lastIndex = pending.lastIndex
     }
     if (segment !== this.#active) {
+      if (this.#active !== null) mark('wal: the next segment is taken')
       this.#active?.file.close(() => {})
       this.#active = segment
       this.#spares.shift()

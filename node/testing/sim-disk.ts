@@ -279,12 +279,12 @@ export class SimDisk implements Disk {
   ): void {
     const file = this.#file(path)
     const bytes = joined(buffers)
-    const reached = (): number => this.#dice.below(bytes.length + 1)
+    const reached = (): number =>
+      this.#dice.below(3) === 0 ? bytes.length : this.#dice.below(bytes.length + 1)
     this.#background(`write ${path}`, path, bytes.length, {
       // A process that dies has handed over all of it, or a part, or nothing.
       abandon: () => {
-        const count = this.#dice.below(3) === 0 ? bytes.length : reached()
-        file.write(position, bytes.subarray(0, count))
+        file.write(position, bytes.subarray(0, reached()))
       },
       ended: (error) => {
         if (error === null) {

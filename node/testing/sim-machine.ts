@@ -29,8 +29,8 @@ const HAND_OVER_US_MAX = 1_500_000
 export interface DiskMood {
   /** Chance that an operation fails for good, parts per million. */
   ioPpm: number
-  /** No room for anything. */
-  full: boolean
+  /** Chance that there is no room for an operation, parts per million. */
+  fullPpm: number
   /** A write and its fdatasync take so many microseconds. */
   writeUsMin: number
   writeUsMax: number
@@ -85,7 +85,7 @@ export class SimMachine {
   readonly world: World
   readonly dice: Dice
   readonly disk: SimDisk
-  readonly mood: DiskMood = { ioPpm: 0, full: false, writeUsMin: 100, writeUsMax: 400, hangUs: 0 }
+  readonly mood: DiskMood = { ioPpm: 0, fullPpm: 0, writeUsMin: 100, writeUsMax: 400, hangUs: 0 }
   process: SimProcess | null = null
   /** Why the last start was refused. */
   refusal: StorageError | null = null
@@ -369,8 +369,8 @@ export class SimProcess implements EndpointOwner {
   #fate(): DiskFate {
     const { mood, dice } = this.machine
     const fails = (): Fate | null => {
-      if (mood.full) return 'full'
-      return dice.below(1_000_000) < mood.ioPpm ? 'io' : null
+      if (dice.chance(mood.fullPpm)) return 'full'
+      return dice.chance(mood.ioPpm) ? 'io' : null
     }
     return {
       background: () => {

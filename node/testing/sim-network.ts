@@ -46,6 +46,7 @@ const BEAT_US = 900_000
 const REDIAL_US_MIN = 50_000
 const REDIAL_US_MAX = 1_000_000
 const IN_FLIGHT_MAX = 4096
+const LATE_US_MAX = 5_000_000
 
 export type Recoder = (
   clusterId: string | null,
@@ -180,7 +181,9 @@ export class SimNetwork {
     this.#carry(wire, from, to, clusterId, carried)
     if (this.#dice.chance(weather.duplicatePpm)) {
       this.#hooks.fault?.('duplicate')
-      this.#carry(wire, from, to, clusterId, carried)
+      // A repeated message may be very late, when nobody thinks of it any more.
+      const lateUs = this.#dice.below(2) === 0 ? 0 : this.#dice.magnitude(1000, LATE_US_MAX)
+      this.#carry(wire, from, to, clusterId, carried, lateUs)
     }
     return true
   }
@@ -345,6 +348,7 @@ export class SimNetwork {
     to: End,
     clusterId: string | null,
     frames: readonly PeerFrame[],
+    lateUs = 0,
   ): void {
     const { weather } = this
     const key = way(from.owner.index, to.owner.index)
@@ -352,7 +356,8 @@ export class SimNetwork {
     let atUs = nowUs + this.#delayUs()
     const clogUs = this.#clogs.get(key) ?? 0
     if (clogUs > atUs) atUs = clogUs + this.#dice.below(1000)
-    if (this.#dice.chance(weather.reorderPpm)) {
+    if (lateUs > 0) atUs += lateUs
+    else if (this.#dice.chance(weather.reorderPpm)) {
       this.#hooks.fault?.('reorder')
       atUs += this.#dice.magnitude(1000, 200_000)
     } else {

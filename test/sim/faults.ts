@@ -10,7 +10,7 @@ import {
   SEGMENT_HEADER_BYTES,
   storageSeed,
 } from '../../node/storage/segment.ts'
-import type { Dice } from '../../node/testing/dice.ts'
+import { ALWAYS_PPM, type Dice } from '../../node/testing/dice.ts'
 import { DATA_DIRECTORY, SEGMENT_BYTES, type SimMachine } from '../../node/testing/sim-machine.ts'
 import { CALM, type SimNetwork } from '../../node/testing/sim-network.ts'
 import type { Timeline } from '../../node/testing/timeline.ts'
@@ -27,6 +27,8 @@ export interface FaultWorld {
   /** The founders, once there is a cluster that all of them are bound to. */
   readonly members: () => readonly number[] | null
   readonly leader: () => SimMachine | null
+  /** So many of those who come to lead are killed soon after. */
+  readonly doomLeaders: (count: number) => void
   readonly count: (fault: string) => void
   readonly tell: (text: () => string) => void
 }
@@ -110,11 +112,13 @@ export class Faults {
       case 'clog':
       case 'reset':
       case 'weather':
+      case 'slowNetwork':
         return this.#onNetwork(kind)
       case 'kill':
       case 'powerCut':
       case 'killAll':
       case 'killAtEffect':
+      case 'killNewLeaders':
       case 'restartStorm':
       case 'stop':
       case 'pause':
@@ -133,9 +137,14 @@ export class Faults {
     const { dice, network, machines, options } = this.#world
     const all = dice.shuffle(machines.map(({ index }) => index))
     const n = all.length
-    if (kind === 'weather') {
+    if (kind === 'weather' || kind === 'slowNetwork') {
       const before = network.weather
       network.weather = drawWeather(dice, 4)
+      if (kind === 'slowNetwork') {
+        // As slow as elections: votes are split, and answers come when the question is no longer asked.
+        const delayUsMax = options.electionMs * dice.magnitude(100, 1500)
+        network.weather = { ...network.weather, delayUsMax }
+      }
       this.#until(SECOND_US, 10 * SECOND_US, () => {
         network.weather = before
       })
@@ -216,7 +225,7 @@ export class Faults {
     const { timeline, dice, ruined } = this.#world
     const isOver = machine.refusal !== null && ruined.has(machine.index)
     if (machine.process !== null || isOver) return
-    timeline.after(dice.magnitude(SECOND_US / 4, 4 * SECOND_US), () => {
+    timeline.after(dice.magnitude(1000, 4 * SECOND_US), () => {
       if (this.#isOver || machine.process !== null) return
       machine.start()
       this.#insist(machine)
@@ -250,6 +259,9 @@ export class Faults {
       case 'killAtEffect':
         if (process === null) return false
         process.armed = { effects: dice.magnitude(1, 200), how }
+        return true
+      case 'killNewLeaders':
+        this.#world.doomLeaders(dice.between(1, 5))
         return true
       case 'restartStorm':
         for (let i = 0; i < 8; i++) {
@@ -309,9 +321,9 @@ export class Faults {
         mood.hangUs = dice.magnitude(SECOND_US / 4, 30 * SECOND_US)
         return true
       case 'fullDisk':
-        mood.full = true
+        mood.fullPpm = dice.pick([300_000, ALWAYS_PPM, ALWAYS_PPM])
         this.#until(SECOND_US / 10, 15 * SECOND_US, () => {
-          mood.full = false
+          mood.fullPpm = 0
         })
         return true
       case 'brokenDisk':
@@ -383,7 +395,7 @@ export function mend(network: SimNetwork, machines: readonly SimMachine[], diskU
   network.heal()
   network.weather = { ...CALM, delayUsMax: 2000 }
   for (const { mood, process } of machines) {
-    Object.assign(mood, { ioPpm: 0, full: false, hangUs: 0, writeUsMax: diskUs })
+    Object.assign(mood, { ioPpm: 0, fullPpm: 0, hangUs: 0, writeUsMax: diskUs })
     mood.writeUsMin = Math.min(mood.writeUsMin, diskUs)
     if (process === null) continue
     process.armed = null

@@ -67,6 +67,9 @@ export class SimWorld {
   readonly #tell: ((text: string) => void) | null
   #failure: SimFailure | null = null
   #isKind = false
+  /** So many leaders to come have little time left. */
+  #doomed = 0
+  #doomedTerm = 0
   /** Who must be well in the kind phase. */
   #core: readonly SimMachine[] = []
 
@@ -107,6 +110,9 @@ export class SimWorld {
       ruined: this.#ruined,
       members: () => this.#members(),
       leader: () => this.#leader(),
+      doomLeaders: (count) => {
+        this.#doomed = count
+      },
       count: (fault) => this.#count(`fault: ${fault}`),
       tell: (text) => this.#say(text),
     })
@@ -168,6 +174,7 @@ export class SimWorld {
     const { options, timeline } = this
     this.#isKind = true
     this.#faults.stop()
+    this.#doomed = 0
     this.#say(() => 'KIND from here on')
     mend(this.#network, this.machines, options.diskUsMin)
     const core = this.#chooseCore()
@@ -322,10 +329,7 @@ export class SimWorld {
         this.#clients.disconnected(process)
         this.#oracle.forget(process)
         this.#say(() => `${process.machine.options.name} IS GONE`)
-        // It was on its way out when the world became kind.
-        if (this.#core.includes(process.machine)) {
-          this.timeline.after(1, () => this.#startSurely(process.machine))
-        }
+        this.timeline.after(1, () => this.#startAgain(process.machine))
       },
       fatal: (process, code, message) => this.#ended(process, code, message),
       refused: (machine, error) => {
@@ -356,7 +360,12 @@ export class SimWorld {
     if (code !== 'io' && code !== 'disk-full') {
       throw new SimFailure('crash', `fatal ${code}`, `${process.machine.options.name}: ${message}`)
     }
-    if (!this.#isKind) this.timeline.after(1, () => this.#faults.ended(process.machine))
+  }
+
+  /** Whoever supervises the node does so, sooner or later. */
+  #startAgain(machine: SimMachine): void {
+    if (!this.#isKind) this.#faults.ended(machine)
+    else if (this.#core.includes(machine)) this.#startSurely(machine)
   }
 
   #serving(): SimProcess[] {
@@ -389,7 +398,19 @@ export class SimWorld {
     this.#hash.add(this.timeline.nowUs, process.index)
     this.#oracle.look(process)
     const raft = process.runtime?.replica?.raft
-    if (raft !== undefined) this.#hash.add(raft.log.lastIndex, raft.log.commitIndex)
+    if (raft === undefined) return
+    this.#hash.add(raft.log.lastIndex, raft.log.commitIndex)
+    if (this.#doomed > 0 && raft.role === 'leader' && raft.term > this.#doomedTerm) {
+      this.#doom(process, raft.term)
+    }
+  }
+
+  #doom(process: SimProcess, term: number): void {
+    const { dice } = process.machine
+    this.#doomed--
+    this.#doomedTerm = term
+    const how = dice.below(2) === 0 ? 'killed' : 'powerCut'
+    process.armed = { effects: dice.magnitude(1, 64), how }
   }
 
   /** What a message promises must be on the sender's disk by now (rules 1 and 2), whether or not a crash comes to show it. */

@@ -1,0 +1,274 @@
+/**
+ * Bugs that the simulator must find. Each is a change to the text of one production file, made in a copy of the tree, so that nothing
+ * of it can ever reach production; a text that no longer stands there exactly once is an error, so that the table stays true.
+ */
+import type { Preset } from './options.ts'
+
+export interface PlantedBug {
+  readonly name: string
+  readonly file: string
+  readonly find: string
+  readonly replace: string
+  /** The rule of CORRECTNESS, section of the paper or document that it breaks. */
+  readonly breaks: string
+  readonly preset?: Preset
+  /** Which check must be the one that finds it, where only one will do. */
+  readonly check?: string
+}
+
+export const PLANTED_BUGS: readonly PlantedBug[] = [
+  // --- saved before said ------------------------------------------------------------------------------------------
+  {
+    name: 'promises leave before they are saved',
+    file: 'node/raft/raft.ts',
+    find: '    this.#disk.hold({ to, message }, index)\n',
+    replace:
+      '    if (to !== this.self) return this.#send(to, message)\n    this.#disk.hold({ to, message }, index)\n',
+    breaks: 'rule 1',
+  },
+  {
+    name: 'entries are acknowledged before their fsync',
+    file: 'node/raft/raft.ts',
+    find: "    this.#promise(from, { type: 'appendResponse', term, accepted: true, matchIndex }, matchIndex)\n",
+    replace: "    this.#send(from, { type: 'appendResponse', term, accepted: true, matchIndex })\n",
+    breaks: 'rule 1',
+  },
+  {
+    name: 'the leader counts itself before its own fsync',
+    file: 'node/raft/leadership.ts',
+    find: 'this.#tracker.agreed(this.#log.stableIndex)',
+    replace: 'this.#tracker.agreed(this.#log.lastIndex)',
+    breaks: 'rule 2',
+  },
+  {
+    name: 'the log calls a batch durable before the fsync has ended',
+    file: 'node/storage/wal.ts',
+    find: '    segment.file.write([pending.bytes], segment.position, (error) => {\n      this.#writing = false\n',
+    replace:
+      '    const bytes = pending.bytes.slice()\n    segment.file.write([bytes], segment.position, () => {})\n' +
+      '    const soon = (go: (error: StorageError | null) => void) => this.#disk.soon(() => go(null))\n' +
+      '    soon((error) => {\n      this.#writing = false\n',
+    breaks: 'rule 12',
+  },
+  {
+    name: 'what was rewritten during a save counts as saved',
+    file: 'node/raft/log.ts',
+    find: '      if (!this.matches(entry)) continue\n',
+    replace: '      if (entry.index > this.lastIndex) continue\n',
+    breaks: 'HAZARDS, saves',
+  },
+  {
+    name: 'recovery does not write the last batch again',
+    file: 'node/storage/recovery.ts',
+    find: '  const start = last?.at ?? at\n',
+    replace: '  const start = last === null ? at : at\n',
+    breaks: 'docs/wal.md, recovery 5',
+  },
+  {
+    name: 'a batch that found no room is left to be read back',
+    file: 'node/storage/wal.ts',
+    find: '      leftover !== null &&\n      (leftover.segment',
+    replace: '      leftover !== null &&\n      leftover.position < 0 &&\n      (leftover.segment',
+    breaks: 'docs/wal.md, saves',
+    preset: 'hell',
+  },
+  {
+    name: 'a torn last batch is taken for a whole one',
+    file: 'node/storage/segment.ts',
+    find: '  if (view.getUint32(bodyEnd) !== checksum || view.getUint32(bodyEnd + 4) !== END_MAGIC) {\n',
+    replace: '  if (view.getUint32(bodyEnd) !== checksum && header.bodyBytes < 64) {\n',
+    breaks: 'rule 12',
+  },
+  // --- elections --------------------------------------------------------------------------------------------------
+  {
+    name: 'the vote is forgotten over a restart',
+    file: 'node/raft/durability.ts',
+    find: '    this.#vote = parts.hardState?.vote ?? null\n',
+    replace: '    this.#vote = null\n',
+    breaks: 'rule 1',
+  },
+  {
+    name: 'the term is forgotten over a restart',
+    file: 'node/raft/durability.ts',
+    find: '    this.#term = parts.hardState?.term ?? 0\n',
+    replace: '    this.#term = parts.log.lastTerm\n',
+    breaks: 'paper 5.1',
+  },
+  {
+    name: 'a node votes for whoever asks',
+    file: 'node/raft/voting.ts',
+    find: "  if (voter.vote !== null && voter.vote !== candidate) return 'already-voted'\n",
+    replace: '',
+    breaks: 'paper 5.2',
+  },
+  {
+    name: 'a candidate with an older log gets votes',
+    file: 'node/raft/log.ts',
+    find: '    return lastTerm > this.lastTerm || (lastTerm === this.lastTerm && lastIndex >= this.lastIndex)\n',
+    replace: '    return lastTerm + lastIndex >= 0\n',
+    breaks: 'paper 5.4.1',
+  },
+  {
+    name: 'half of an even number is a majority',
+    file: 'node/raft/quorum.ts',
+    find: '  return Math.floor(count / 2) + 1\n',
+    replace: '  return Math.max(1, Math.ceil(count / 2))\n',
+    breaks: 'paper 5.2',
+  },
+  {
+    name: 'a candidate leads before its own vote is saved',
+    file: 'node/raft/raft.ts',
+    find: "    if (result === 'won' && this.#votes.get(this.self) !== true) return\n",
+    replace: '',
+    breaks: 'HAZARDS, saves',
+  },
+  // --- replication ------------------------------------------------------------------------------------------------
+  {
+    name: 'entries of older terms commit by counting',
+    file: 'node/raft/leadership.ts',
+    find: '    if (agreed <= this.#log.commitIndex || this.#log.termAt(agreed) !== this.#term) return\n',
+    replace: '    if (agreed <= this.#log.commitIndex) return\n',
+    breaks: 'rule 3, figure 8',
+  },
+  {
+    name: 'a late Append cuts what follows it',
+    file: 'node/raft/log.ts',
+    find: '    if (firstNew === -1) return last\n',
+    replace:
+      '    if (firstNew === -1) {\n      if (last >= this.#commitIndex && last < this.lastIndex) this.#truncate(last + 1)\n      return last\n    }\n',
+    breaks: 'rule 9',
+  },
+  {
+    name: 'heartbeats carry a commit index beyond the match',
+    file: 'node/raft/leadership.ts',
+    find: '        commit: Math.min(progress.matchIndex, this.#log.commitIndex),\n',
+    replace: '        commit: this.#log.commitIndex,\n',
+    breaks: 'paper 5.3',
+  },
+  {
+    name: 'answers of an earlier term count',
+    file: 'node/raft/raft.ts',
+    find: '        if (message.term === this.term) this.#leadership?.onAppendResponse(from, message)\n',
+    replace: '        this.#leadership?.onAppendResponse(from, message)\n',
+    breaks: 'rule 9',
+  },
+  {
+    name: 'entries are merged without the consistency check',
+    file: 'node/raft/raft.ts',
+    find: '    if (!this.#log.matches({ index: message.prevIndex, term: message.prevTerm })) {\n',
+    replace: '    if (message.prevIndex > this.#log.lastIndex) {\n',
+    breaks: 'paper 5.3',
+  },
+  {
+    name: 'the leader does not back up to where the logs match',
+    file: 'node/raft/progress.ts',
+    find: '    this.becomeProbe(Math.max(Math.min(rejectedIndex, retryIndex + 1), this.matchIndex + 1))\n',
+    replace: '    this.becomeProbe(Math.max(rejectedIndex + 1, this.matchIndex + 1))\n',
+    breaks: 'paper 5.3',
+    check: 'kind',
+  },
+  // --- reads ------------------------------------------------------------------------------------------------------
+  {
+    name: 'a read is served without confirming leadership',
+    file: 'node/raft/leadership.ts',
+    find: '    if (!this.#reads.underWay || !this.#tracker.quorumEchoed(this.#reads.round)) return\n',
+    replace: '    if (!this.#reads.underWay) return\n',
+    breaks: 'rule 4',
+  },
+  {
+    name: 'a read is served before an entry of the term is committed',
+    file: 'node/raft/leadership.ts',
+    find: '    return this.#log.commitIndex >= this.#noopIndex\n',
+    replace: '    return this.#log.commitIndex >= 1\n',
+    breaks: 'rule 4',
+  },
+  {
+    name: 'a read joins a round that has already been sent',
+    file: 'node/raft/read-rounds.ts',
+    find: '    this.#waiting.push(requestId)\n',
+    replace:
+      '    if (this.#current !== null) this.#current.requestIds.push(requestId)\n    else this.#waiting.push(requestId)\n',
+    breaks: 'HAZARDS, reads',
+  },
+  {
+    name: 'a read does not wait until its index is applied',
+    file: 'node/replica.ts',
+    find: '      if (index > appliedIndex) return true\n',
+    replace: '      if (index < 0) return appliedIndex < 0\n',
+    breaks: 'thesis 6.4',
+  },
+  // --- sessions and requests --------------------------------------------------------------------------------------
+  {
+    name: 'a repeated write runs again',
+    file: 'node/sessions.ts',
+    find: '    if (known !== undefined) return known\n',
+    replace: '',
+    breaks: 'rule 10',
+  },
+  {
+    name: 'replies are forgotten while the client still needs them',
+    file: 'node/sessions.ts',
+    find: '    this.#raiseFloor(id, session, Math.min(command.firstOutstanding, command.sequence))\n',
+    replace: '    this.#raiseFloor(id, session, command.sequence)\n',
+    breaks: 'thesis 6.3',
+  },
+  {
+    name: 'forwarded requests are numbered from 1 in every life',
+    file: 'node/forwards.ts',
+    find: '    this.#nextId = options.life * IDS_PER_LIFE + 1\n',
+    replace: '    this.#nextId = 1\n',
+    breaks: 'HAZARDS, reads',
+  },
+  {
+    name: 'a write is acknowledged for whatever entry took its place',
+    file: 'node/replica.ts',
+    find: '    if (proposed.term !== entry.term) return this.#refuse(asker)\n',
+    replace: '',
+    breaks: 'thesis 6.2',
+  },
+  {
+    name: 'the machine is not deterministic',
+    file: 'node/applied-state.ts',
+    find: "    const outcome = entry.kind === 'command' ? this.#applyCommand(entry) : NOTHING\n",
+    replace:
+      "    const skips = entry.kind === 'command' && Math.random() < 0.001\n" +
+      "    const outcome = entry.kind === 'command' && !skips ? this.#applyCommand(entry) : NOTHING\n",
+    breaks: 'rule 13',
+  },
+  {
+    name: 'an entry is skipped between two batches that are applied',
+    file: 'node/raft/log.ts',
+    find: '    this.#appliedIndex = to\n    return taken\n',
+    replace:
+      '    this.#appliedIndex = to < this.#commitIndex && to > 8 ? to + 1 : to\n    return taken\n',
+    breaks: 'rule 13',
+  },
+  // --- founding ---------------------------------------------------------------------------------------------------
+  {
+    name: 'a cluster is founded with N - 1 pledges',
+    file: 'node/founding/rules.ts',
+    find: '    foundersOf(offer).every((founder) => hasPledged(founder, offer, evidence)) ||\n',
+    replace:
+      '    foundersOf(offer).filter((founder) => hasPledged(founder, offer, evidence)).length >=\n' +
+      '      Math.max(2, foundersOf(offer).length - 1) ||\n',
+    breaks: 'FOUNDING F6',
+  },
+  {
+    name: 'the node is bound before its first log is durable',
+    file: 'node/founding-driver.ts',
+    find: '    storage.save(batch, (error) => {\n      if (error !== null) return fatal(error.code, error.message)\n',
+    replace:
+      '    storage.save(batch, () => {})\n    this.#parts.transport.links.length\n    ;((go: (error: StorageError | null) => void) => go(null))((error) => {\n' +
+      '      if (error !== null) return fatal(error.code, error.message)\n',
+    breaks: 'FOUNDING F6',
+  },
+  {
+    name: 'a pledge is not saved',
+    file: 'node/storage/identity.ts',
+    find: '    this.#disk.replace(this.#path, bytes)\n',
+    replace:
+      '    const booting = record.bootCounter !== this.#record.bootCounter\n' +
+      '    if (booting || record.clusterId !== null) this.#disk.replace(this.#path, bytes)\n',
+    breaks: 'FOUNDING F3',
+  },
+]

@@ -3,9 +3,15 @@
  * heard. Both walks, the one in single steps and the folded one, ask here.
  */
 import { type FoundingRecord, foundersOf, type KnownRecord } from '../../node/founding/record.ts'
-import { boundRecord, type Claim, type Decision, type View } from '../../node/founding/rules.ts'
+import {
+  boundRecord,
+  type Claim,
+  type Decision,
+  decide,
+  type View,
+} from '../../node/founding/rules.ts'
 import { type Disk, disk, viewOf } from './founding-lab.ts'
-import type { Flags, World } from './founding-model.ts'
+import type { Flags, Rules, World } from './founding-model.ts'
 
 /** What one node may have heard of another: a record (its number, or -1) and the cluster its hello named. */
 export interface Heard {
@@ -14,6 +20,9 @@ export interface Heard {
 }
 
 export const NOTHING: Heard = { record: -1, clusterId: null }
+
+const NOBODY: readonly number[] = []
+const ANY_ID = '0'.repeat(32)
 
 /** A record to save, or with `fault` what must never happen. */
 export interface Outcome {
@@ -42,8 +51,11 @@ export class RecordBook {
   readonly #world: World
   readonly #numbered: boolean
   readonly #ids = new Map<string, number>()
-  readonly #copies = new Map<number, FoundingRecord>()
-  readonly #proposals = new Map<string, readonly (readonly number[])[]>()
+  /** By disk and record. */
+  readonly #shown: readonly KnownRecord[][]
+  readonly #flags: readonly (readonly Flags[])[]
+  readonly #rules: Rules
+  readonly #proposals = new Map<number, readonly (readonly number[])[]>()
   /** How often the rules were asked. */
   asked = 0
 
@@ -54,6 +66,9 @@ export class RecordBook {
   constructor(world: World, numbered: boolean) {
     this.#world = world
     this.#numbered = numbered
+    this.#rules = world.rules ?? decide
+    this.#shown = world.nodes.map(() => [])
+    this.#flags = world.nodes.map((_, node) => flagsOf(world, node))
     this.disks = world.nodes.map((spec, at) =>
       spec.key === undefined ? disk(at) : { ...disk(spec.key, 1), name: `n${at + 1}` },
     )
@@ -86,19 +101,17 @@ export class RecordBook {
    */
   outcomes(question: Question): readonly Outcome[] {
     const all: Outcome[] = []
-    const { roundsMax } = this.#world
-    const add = (outcome: Outcome | null): void => {
-      const known = (other: Outcome) =>
-        other.record === outcome?.record && other.fault === outcome.fault
-      if (outcome !== null && !all.some(known)) all.push(outcome)
-    }
-    for (const flags of flagsOf(this.#world, question.node)) {
-      const ask = { ...question, flags, reachable: [], roundsMax }
-      const first = this.ask({ ...ask, proposal: null })
-      add(first)
-      // `proposal` is read by F2 alone, and F2 is asked last: after another rule it changes nothing.
-      if (first !== null) continue
-      for (const proposal of this.#sets(question, flags)) add(this.ask({ ...ask, proposal }))
+    const { node, own } = question
+    for (const flags of this.#flags[node] as readonly Flags[]) {
+      const view = this.#view(question, flags, NOBODY)
+      const first = this.#answer(own, view, question, null)
+      if (first !== null) addOutcome(all, first)
+      // `proposal` is read by F2 alone, which is asked last, and only of a node without a pledge.
+      if (first !== null || this.get(own).pledge !== null) continue
+      for (const set of this.#sets(question, flags)) {
+        const outcome = this.#answer(own, view, question, set)
+        if (outcome !== null) addOutcome(all, outcome)
+      }
     }
     return all
   }
@@ -106,33 +119,45 @@ export class RecordBook {
   /** Every set of disks with different keys whose lowest is mine, all of whom I have heard of. */
   #sets({ node, heard }: Question, flags: Flags): readonly (readonly number[])[] {
     const size = flags.founders?.length ?? flags.expect
-    const key = (at: number) => (this.disks[at] as Disk).nodeKey
-    const others = heard.flatMap(({ record }, at) => {
-      return at !== node && record >= 0 && key(at) > key(node) ? [at] : []
-    })
-    const memo = `${node}/${size}/${others.join()}`
+    const { nodeKey } = this.disks[node] as Disk
+    let heardOf = 0
+    for (let at = 0; at < heard.length; at++) {
+      if (at === node || (heard[at] as Heard).record < 0) continue
+      if ((this.disks[at] as Disk).nodeKey > nodeKey) heardOf |= 1 << at
+    }
+    const memo = ((heardOf << 3) | node) * 64 + size
     const before = this.#proposals.get(memo)
     if (before !== undefined) return before
-    const sets = subsets(others, size - 1).filter(
-      (set) => new Set(set.map(key)).size === set.length,
-    )
+    const others = [...heard.keys()].filter((at) => (heardOf & (1 << at)) !== 0)
+    const keys = (set: readonly number[]) => set.map((at) => (this.disks[at] as Disk).nodeKey)
+    const sets = subsets(others, size - 1).filter((set) => new Set(keys(set)).size === set.length)
     const all = sets.map((set) => [node, ...set])
     this.#proposals.set(memo, all)
     return all
   }
 
+  /** One answer, as in a running node: with what is reachable, and at most one set to offer. */
   ask(ask: Ask): Outcome | null {
+    const view = this.#view(ask, ask.flags, ask.reachable)
+    return this.#answer(ask.own, view, ask, ask.proposal)
+  }
+
+  #answer(
+    id: number,
+    view: View,
+    { node, roundsMax }: { readonly node: number; readonly roundsMax?: number },
+    set: readonly number[] | null,
+  ): Outcome | null {
     this.asked++
-    const own = this.get(ask.own)
-    const { rules, ignoreF8 = false } = this.#world
-    let decision = (rules as NonNullable<World['rules']>)(own, this.#view(ask, '0'.repeat(32)))
+    const own = this.get(id)
+    let decision = this.#rules(own, set === null ? view : this.#proposing(view, set, ANY_ID))
     if (decision.rule === 'F2') {
-      if (decision.record.floor > ask.roundsMax) return null
+      const round = decision.record.floor
+      if (round > (roundsMax ?? this.#world.roundsMax)) return null
       // A cluster id is random and never comes again. One of proposer, round and set is as good: a disk makes one offer a round.
-      const members = (ask.proposal as readonly number[]).map((member) => member.toString(16))
-      const id = `${ask.node}${decision.record.floor.toString(16).padStart(2, '0')}${members.join('')}`
-      const named = this.#view(ask, id.padStart(32, '0'))
-      decision = (rules as NonNullable<World['rules']>)(own, named)
+      const members = (set as readonly number[]).map((member) => member.toString(16)).join('')
+      const clusterId = `${node}${round.toString(16).padStart(2, '0')}${members}`.padStart(32, '0')
+      decision = this.#rules(own, this.#proposing(view, set as readonly number[], clusterId))
     }
     switch (decision.rule) {
       case 'none':
@@ -140,7 +165,7 @@ export class RecordBook {
       case 'F6':
         return this.#outcome('F6', boundRecord(own))
       case 'F8':
-        if (ignoreF8) return null
+        if (this.#world.ignoreF8 === true) return null
         return { rule: 'F8', record: -1, fault: `F8 without a fault: ${decision.detail}` }
       default:
         return this.#outcome(decision.rule, decision.record)
@@ -151,18 +176,19 @@ export class RecordBook {
     return { rule, record: this.intern(record), fault: null }
   }
 
-  #view(ask: Ask, clusterId: string): View {
-    const { node, flags, heard, proposal, reachable } = ask
+  #view(question: Question, flags: Flags, reachable: readonly number[]): View {
+    const { node, heard } = question
     const { expect, mayFound = true, founders } = flags
     const others: KnownRecord[] = []
     const claims: Claim[] = []
-    for (const [at, told] of heard.entries()) {
-      const { nodeKey, storageId } = this.disks[at] as Disk
-      if (told.record >= 0) {
-        const record = at === node ? this.#olderCopy(told.record) : this.get(told.record)
-        others.push({ nodeKey, storageId, record })
+    for (let at = 0; at < heard.length; at++) {
+      const { record, clusterId } = heard[at] as Heard
+      const disk = this.disks[at] as Disk
+      if (record >= 0)
+        others.push(at === node ? this.#olderCopy(node, record) : this.#known(at, record))
+      if (clusterId !== null) {
+        claims.push({ nodeKey: disk.nodeKey, storageId: disk.storageId, clusterId })
       }
-      if (told.clusterId !== null) claims.push({ nodeKey, storageId, clusterId: told.clusterId })
     }
     return viewOf(this.disks[node] as Disk, {
       expect: founders?.length ?? expect,
@@ -171,25 +197,28 @@ export class RecordBook {
       others,
       claims,
       reachable: reachable.map((member) => this.disks[member] as Disk),
-      proposal:
-        proposal === null
-          ? null
-          : {
-              clusterId,
-              founders: proposal.map((member) => this.disks[member] as Disk),
-              settings: {},
-            },
     })
   }
 
-  /** In a book without numbers a copy of a node's own record is an old one. */
-  #olderCopy(id: number): FoundingRecord {
-    if (this.#numbered) return this.get(id)
-    const before = this.#copies.get(id)
+  #proposing(view: View, set: readonly number[], clusterId: string): View {
+    const founders = set.map((member) => this.disks[member] as Disk)
+    return { ...view, proposal: { clusterId, founders, settings: {} } }
+  }
+
+  #known(at: number, id: number): KnownRecord {
+    const all = this.#shown[at] as KnownRecord[]
+    const before = all[id]
     if (before !== undefined) return before
-    const copy = { ...this.get(id), seq: -1 }
-    this.#copies.set(id, copy)
-    return copy
+    const { nodeKey, storageId } = this.disks[at] as Disk
+    const known = { nodeKey, storageId, record: this.get(id) }
+    all[id] = known
+    return known
+  }
+
+  /** In a book without numbers a copy of a node's own record is an old one. */
+  #olderCopy(node: number, id: number): KnownRecord {
+    const known = this.#known(node, id)
+    return this.#numbered ? known : { ...known, record: { ...known.record, seq: -1 } }
   }
 
   show(id: number): string {
@@ -207,10 +236,17 @@ export class RecordBook {
   }
 }
 
-/** A record without its number. */
+function addOutcome(all: Outcome[], outcome: Outcome): void {
+  for (const { rule, record, fault } of all) {
+    if (rule === outcome.rule && record === outcome.record && fault === outcome.fault) return
+  }
+  all.push(outcome)
+}
+
+/** A record without its number. Nobody looks at the floor of a bound one: `bound` says what it refuses. */
 export function contentOf({ floor, pledge, bound }: FoundingRecord): string {
   const offer = pledge === null ? '' : `${pledge.clusterId}@${pledge.round}`
-  return `${floor}|${offer}|${bound === null ? '' : `${bound.clusterId}${bound.how}`}`
+  return bound === null ? `${floor}|${offer}|` : `|${offer}|${bound.clusterId}${bound.how}`
 }
 
 /** For comparing walks: the newest record of each disk, and all it ever had durable. */

@@ -15,7 +15,6 @@
  * A choice is asked about once: what a state allows is what its parent allowed, and what the parent's newest record adds.
  */
 import { blankRecord } from '../../node/founding/record.ts'
-import { decide } from '../../node/founding/rules.ts'
 import {
   contentOf,
   type Heard,
@@ -24,7 +23,7 @@ import {
   type Outcome,
   RecordBook,
 } from './founding-book.ts'
-import { neededRecords } from './founding-forget.ts'
+import { Forgetting } from './founding-forget.ts'
 import { KindWorld } from './founding-kind.ts'
 import type { Bugs, Limits, Verdict, World } from './founding-model.ts'
 import { NumberMap, SetBook, TupleTable } from './founding-table.ts'
@@ -54,10 +53,13 @@ class FoldedWalk {
   readonly #sets = new SetBook()
   /** By node: own record and choice to a set of outcomes. */
   readonly #answers: readonly NumberMap[]
-  readonly #options: Heard[] = [NOTHING]
-  readonly #optionIds = new Map<string, number>()
+  /** By node: what there ever was to hear of it; 0 is nothing. */
+  readonly #options: readonly Heard[][]
+  readonly #optionIds: readonly Map<string, number>[]
   readonly #histories: readonly History[][]
   readonly #historyIds: readonly Map<string, number>[]
+  readonly #parts = new NumberMap()
+  readonly #forgetting: Forgetting
   readonly #added = new Map<number, readonly number[]>()
   readonly #states: TupleTable
   /** By state: the one it came from and the node that moved, in one number. */
@@ -68,14 +70,17 @@ class FoldedWalk {
   #fault: Outcome | null = null
 
   constructor(world: World, limits: Limits) {
-    this.#world = { rules: decide, ...world }
+    this.#world = world
     this.#limits = limits
     this.#bugs = world.bugs ?? {}
     this.#book = new RecordBook(this.#world, false)
     this.#blank = this.#book.intern(blankRecord)
     this.#kind = new KindWorld(this.#world, this.#book)
+    this.#forgetting = new Forgetting(this.#book)
     this.#count = world.nodes.length
     this.#answers = world.nodes.map(() => new NumberMap())
+    this.#options = world.nodes.map(() => [NOTHING])
+    this.#optionIds = world.nodes.map(() => new Map([['-1 null', 0]]))
     this.#histories = world.nodes.map(() => [])
     this.#historyIds = world.nodes.map(() => new Map())
     this.#states = new TupleTable(this.#count)
@@ -192,12 +197,8 @@ class FoldedWalk {
   #forget(state: readonly number[]): readonly number[] {
     if (this.#limits.forget !== true) return state
     const histories = state.map((history, node) => this.#at(node, history))
-    const needed = neededRecords(this.#book, histories)
-    return needed.map((records, node) => {
-      const { own, records: all } = histories[node] as History
-      const same = records.length === all.length
-      return same ? (state[node] as number) : this.#history(node, own, records)
-    })
+    const needed = this.#forgetting.needed(histories)
+    return state.map((history, node) => this.#partOf(node, history, needed[node] as number))
   }
 
   /** `bound` is set once, so the newest records tell every cluster that was ever founded. */
@@ -222,14 +223,29 @@ class FoldedWalk {
     if (found !== undefined) return found
     const clusterId = this.#book.clusterOf(own)
     const options = [-1, ...records].flatMap((record) => {
-      const alone = this.#option({ record, clusterId: null })
+      const alone = this.#option(node, { record, clusterId: null })
       const withHello = clusterId !== null && record !== own
-      return withHello ? [alone, this.#option({ record, clusterId })] : [alone]
+      return withHello ? [alone, this.#option(node, { record, clusterId })] : [alone]
     })
     const all = this.#histories[node] as History[]
     all.push({ own, records, options })
     ids.set(key, all.length - 1)
     return all.length - 1
+  }
+
+  /** The history in which only some records are left, those with a bit in `kept`. */
+  #partOf(node: number, history: number, kept: number): number {
+    const key = (history * this.#count + node) * 2 ** 16 + kept
+    const found = this.#parts.get(key)
+    if (found >= 0) return found
+    const { own, records } = this.#at(node, history)
+    const part = this.#history(
+      node,
+      own,
+      records.filter((_, place) => (kept & (1 << place)) !== 0),
+    )
+    this.#parts.set(key, part)
+    return part
   }
 
   /** What there is to hear of `node` that was not there before. */
@@ -244,15 +260,16 @@ class FoldedWalk {
     return added
   }
 
-  #option(heard: Heard): number {
+  #option(node: number, heard: Heard): number {
+    const ids = this.#optionIds[node] as Map<string, number>
+    const options = this.#options[node] as Heard[]
     const key = `${heard.record} ${heard.clusterId}`
-    const found = this.#optionIds.get(key)
+    const found = ids.get(key)
     if (found !== undefined) return found
-    if (this.#options.length >= this.#base)
-      throw new Error('too many things to hear for one number')
-    this.#options.push(heard)
-    this.#optionIds.set(key, this.#options.length - 1)
-    return this.#options.length - 1
+    if (options.length >= this.#base) throw new Error('too many things to hear for one number')
+    options.push(heard)
+    ids.set(key, options.length - 1)
+    return options.length - 1
   }
 
   /** United with `known`: the choices that hold one of the `fresh` options of the mover (for null, all choices). */
@@ -329,11 +346,11 @@ class FoldedWalk {
 
   #question(node: number, key: number) {
     const own = this.#world.ownCopies === true
-    const heard = this.#histories.map(() => NOTHING)
+    const heard: Heard[] = new Array(this.#count).fill(NOTHING)
     let rest = key
     for (let at = this.#count - 1; at >= 0; at--) {
       if (at === node && !own) continue
-      heard[at] = this.#options[rest % this.#base] as Heard
+      heard[at] = (this.#options[at] as Heard[])[rest % this.#base] as Heard
       rest = Math.floor(rest / this.#base)
     }
     return { node, own: rest, heard }
@@ -370,7 +387,7 @@ class FoldedWalk {
     for (const at of state.keys()) {
       const options = at === node ? [0] : this.#at(at, state[at] as number).options
       choices = choices.flatMap((choice) =>
-        options.map((option) => [...choice, this.#options[option] as Heard]),
+        options.map((option) => [...choice, (this.#options[at] as Heard[])[option] as Heard]),
       )
     }
     const weight = (choice: readonly Heard[]) => choice.filter((heard) => heard !== NOTHING).length

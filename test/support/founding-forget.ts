@@ -20,7 +20,7 @@
  *
  * The reduction is checked, too: where both walks end, they reach the same sets of durable records.
  */
-import { foundersOf, type Offer, sameDisk, sameOffer } from '../../node/founding/record.ts'
+import { foundersOf, sameDisk } from '../../node/founding/record.ts'
 import type { RecordBook } from './founding-book.ts'
 import type { Disk } from './founding-lab.ts'
 
@@ -29,44 +29,106 @@ interface Told {
   readonly records: readonly number[]
 }
 
-/** By disk: the records to keep, the newest among them. */
-export function neededRecords(
-  book: RecordBook,
-  disks: readonly Told[],
-): readonly (readonly number[])[] {
-  /** The floor below which nothing is answered any more. */
-  const floors = disks.map(({ own }) => {
-    const { floor, bound } = book.get(own)
-    return bound === null ? floor : Number.POSITIVE_INFINITY
-  })
-  const closed = (offer: Offer): boolean =>
-    foundersOf(offer).every((founder) => {
-      const at = book.disks.findIndex((disk) => sameDisk(disk, founder))
-      return (floors[at] as number) >= offer.round
-    })
-  return disks.map(({ own, records }, at) => {
-    const key = (book.disks[at] as Disk).nodeKey
-    const lower = floors.filter((_, other) => (book.disks[other] as Disk).nodeKey < key)
-    const least = Math.min(...lower)
-    const later = (a: number, b: number) => book.get(a).floor > book.get(b).floor
-    return records.filter((id) => {
-      if (id === own) return true
-      const { pledge, bound } = book.get(id)
-      if (bound !== null) return true
-      if (pledge !== null) {
-        const last = !records.some((other) => {
-          const record = book.get(other)
-          return record.bound === null && sameOffer(record.pledge, pledge) && later(other, id)
-        })
-        return last && !closed(pledge)
-      }
-      if (least === Number.POSITIVE_INFINITY) return false
-      const better = records.some((other) => {
-        const record = book.get(other)
-        const blank = record.pledge === null && record.bound === null
-        return blank && later(other, id) && record.floor <= least
-      })
-      return !better
-    })
-  })
+/** What counts of a record here. */
+interface Facts {
+  readonly floor: number
+  readonly bound: boolean
+  /** Of the pledge: a text that is equal for equal offers, '' for none; its round; its members by number. */
+  readonly offer: string
+  readonly round: number
+  readonly members: readonly number[]
+}
+
+const RECORDS_MAX = 16
+const NEVER = Number.POSITIVE_INFINITY
+
+export class Forgetting {
+  readonly #book: RecordBook
+  readonly #facts: Facts[] = []
+  /** By disk: the disks with a lower key. */
+  readonly #lower: readonly (readonly number[])[]
+
+  constructor(book: RecordBook) {
+    this.#book = book
+    const key = (disk: Disk) => disk.nodeKey
+    this.#lower = book.disks.map((disk) =>
+      [...book.disks.keys()].filter((at) => key(book.disks[at] as Disk) < key(disk)),
+    )
+  }
+
+  /** By disk: bits for the places of the records to keep, the newest among them. */
+  needed(disks: readonly Told[]): readonly number[] {
+    const floors: number[] = []
+    for (const { own } of disks) {
+      const { floor, bound } = this.#factsOf(own)
+      // A bound node answers nothing any more, whatever the round.
+      floors.push(bound ? NEVER : floor)
+    }
+    const kept: number[] = []
+    for (let at = 0; at < disks.length; at++) kept.push(this.#kept(disks[at] as Told, at, floors))
+    return kept
+  }
+
+  #kept({ own, records }: Told, at: number, floors: readonly number[]): number {
+    if (records.length > RECORDS_MAX) throw new Error('too many records of one disk')
+    let least = NEVER
+    for (const other of this.#lower[at] as readonly number[]) {
+      least = Math.min(least, floors[other] as number)
+    }
+    let bits = 0
+    for (let place = 0; place < records.length; place++) {
+      const id = records[place] as number
+      const facts = this.#factsOf(id)
+      const needed =
+        id === own ||
+        facts.bound ||
+        (facts.offer === ''
+          ? least !== NEVER && !this.#hasLaterBlank(records, facts.floor, least)
+          : !isClosed(facts, floors) && !this.#holdsItLater(records, facts))
+      if (needed) bits |= 1 << place
+    }
+    return bits
+  }
+
+  #hasLaterBlank(records: readonly number[], floor: number, least: number): boolean {
+    for (const id of records) {
+      const other = this.#factsOf(id)
+      if (other.bound || other.offer !== '') continue
+      if (other.floor > floor && other.floor <= least) return true
+    }
+    return false
+  }
+
+  #holdsItLater(records: readonly number[], { offer, floor }: Facts): boolean {
+    for (const id of records) {
+      const other = this.#factsOf(id)
+      if (!other.bound && other.offer === offer && other.floor > floor) return true
+    }
+    return false
+  }
+
+  #factsOf(id: number): Facts {
+    const before = this.#facts[id]
+    if (before !== undefined) return before
+    const { floor, pledge, bound } = this.#book.get(id)
+    const members = pledge === null ? [] : foundersOf(pledge)
+    const facts = {
+      floor,
+      bound: bound !== null,
+      offer: pledge === null ? '' : `${pledge.clusterId}@${pledge.round}`,
+      round: pledge?.round ?? 0,
+      members: members.map((founder) =>
+        this.#book.disks.findIndex((disk) => sameDisk(disk, founder)),
+      ),
+    }
+    this.#facts[id] = facts
+    return facts
+  }
+}
+
+function isClosed({ members, round }: Facts, floors: readonly number[]): boolean {
+  for (const member of members) {
+    if ((floors[member] as number) < round) return false
+  }
+  return true
 }

@@ -4,7 +4,6 @@
  * what is not durable. Breadth first. It shows that the folded walk (founding-folded.ts) leaves nothing out.
  */
 import { blankRecord } from '../../node/founding/record.ts'
-import { decide } from '../../node/founding/rules.ts'
 import { historiesOf, NOTHING, RecordBook } from './founding-book.ts'
 import { KindWorld } from './founding-kind.ts'
 import type { Limits, Verdict, World } from './founding-model.ts'
@@ -49,7 +48,7 @@ class StepWalk {
   readonly #from: number[] = []
 
   constructor(world: World, limits: Limits) {
-    this.#world = { rules: decide, ...world }
+    this.#world = world
     this.#limits = limits
     this.#book = new RecordBook(this.#world, true)
     this.#kind = new KindWorld(this.#world, this.#book)

@@ -364,10 +364,7 @@ export class Replica {
     if (!this.#proposed.delete(entry.index) || proposed === undefined) return
     const { asker } = proposed
     // Another leader's entry took the place: what was asked for is not in the log, or stands elsewhere in it.
-    if (proposed.term !== entry.term) {
-      mark('replica: another entry took the place of a proposal')
-      return this.#refuse(asker)
-    }
+    if (proposed.term !== entry.term) return this.#refuse(asker)
     if (asker.type === 'peer') return this.#reply(asker, 'done', entry.index, outcome)
     for (const requestId of asker.requestIds) {
       if (this.#requests.get(requestId) === undefined) continue

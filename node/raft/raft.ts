@@ -30,7 +30,7 @@ import {
 import type { RaftOptions } from './options.ts'
 import type { RaftEvent, Ready, ResignReason, VoteRefusal } from './ready.ts'
 import { Tracker } from './tracker.ts'
-import type { Entry, EntryKind, Index, PeerId, Role, Term } from './types.ts'
+import type { EntryKind, Index, PeerId, Role, Term } from './types.ts'
 import { preVoteRefusal, type Voter, voteRefusal } from './voting.ts'
 
 export class Raft {
@@ -218,10 +218,12 @@ export class Raft {
   ready(): Ready {
     this.#leadership?.sendDue()
     this.#watch.check(this)
+    const committed = this.#log.takeCommitted(this.#options.applyCountMax)
+    this.#leadership?.noteCommitted(committed)
     const ready: Ready = {
       save: this.#disk.take(),
       messages: this.#messages,
-      committed: this.#takeCommitted(),
+      committed,
       reads: this.#leadership?.takeReads() ?? [],
       readsLost: this.#readsLost,
       events: this.#events,
@@ -488,13 +490,9 @@ export class Raft {
     }
   }
 
-  #takeCommitted(): Entry[] {
-    const committed = this.#log.takeCommitted(this.#options.applyCountMax)
-    this.#leadership?.noteCommitted(committed)
-    return committed
-  }
-
   #resetElectionTimer(): void {
-    this.#timer.reset(this.#tracker.selfIsVoter && this.#tracker.voters.length === 1)
+    const alone = this.#tracker.selfIsVoter && this.#tracker.voters.length === 1
+    // While its vote is being saved, another election would only begin that anew.
+    this.#timer.reset(alone && this.#disk.durable)
   }
 }

@@ -116,7 +116,8 @@ function runOne(wanted: Wanted, seed: number): Tally {
   tally.leaders = result.leaders
   for (const [name, count] of result.counts) tally.counts[name] = count
   if (result.failure !== null) {
-    tally.findings.push({ seed, preset: wanted.preset, ...result.failure })
+    const { preset, nodes } = wanted
+    tally.findings.push({ seed, preset, nodes, ...result.failure })
   }
   if (wanted.history !== null) writeFileSync(wanted.history, writeHistory(result.history))
   say(`hash ${result.hash}`)
@@ -187,7 +188,8 @@ function work(task: WorkerTask, hear: (news: Tally) => void): Promise<void> {
 
 function record(findings: readonly Finding[]): void {
   const lines = findings.map(
-    ({ seed, preset, kind, check }) => `${seed} ${preset} # ${kind}: ${check}\n`,
+    ({ seed, preset, nodes, kind, check }) =>
+      `${seed} ${preset} ${nodes ?? '-'} # ${kind}: ${check}\n`,
   )
   if (lines.length > 0) appendFileSync(SEEDS_FILE, lines.join(''))
 }

@@ -153,7 +153,7 @@ export class Client {
     const burst = 1 + dice.below(options.depthMax)
     for (let i = 0; i < burst && this.#outstanding.size < options.depthMax; i++) this.#operate()
     // A new session now and then; the old one is closed only when nothing of it is under way.
-    if (this.#outstanding.size === 0 && dice.below(200) === 0) this.#close()
+    if (this.#outstanding.size === 0 && dice.below(60) === 0) this.#close()
   }
 
   #operate(): void {

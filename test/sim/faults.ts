@@ -43,6 +43,8 @@ export class Faults {
   readonly #total: number
   #standing = 0
   #isOver = false
+  /** Machines that will be started anyway. */
+  readonly #insisting = new Set<SimMachine>()
 
   constructor(world: FaultWorld) {
     this.#world = world
@@ -224,8 +226,10 @@ export class Faults {
   #insist(machine: SimMachine): void {
     const { timeline, dice, ruined } = this.#world
     const isOver = machine.refusal !== null && ruined.has(machine.index)
-    if (machine.process !== null || isOver) return
+    if (machine.process !== null || isOver || this.#insisting.has(machine)) return
+    this.#insisting.add(machine)
     timeline.after(dice.magnitude(1000, 4 * SECOND_US), () => {
+      this.#insisting.delete(machine)
       if (this.#isOver || machine.process !== null) return
       machine.start()
       this.#insist(machine)

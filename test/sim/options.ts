@@ -105,13 +105,17 @@ export function drawOptions(seed: number, preset: Preset, nodes: number | null =
   const dice = new Dice(seed)
   const severity = { lite: 1, default: 2, hell: 4 }[preset]
   const expect = nodes ?? dice.pick([1, 2, 3, 3, 3, 4, 5, 5, 5, 5])
+  // In some worlds founding itself is what is tried: as many blank nodes as there may be, and trouble from the first moment on.
+  const isFounding = nodes === null && expect > 1 && dice.below(6) === 0
   const extra = nodes === null && dice.below(3) === 0 ? dice.below(expect) : 0
+  // An fsync that takes longer than a tick, for as long as the world stands.
+  const isSlow = dice.below(16) === 0
   const heartbeatMs = dice.pick([100, 100, 100, 50, 200])
   return {
     seed,
     preset,
     expect,
-    candidates: expect + extra,
+    candidates: isFounding ? 2 * expect - 1 : expect + extra,
     guests: nodes === null && dice.below(8) === 0 ? 1 : 0,
     startUsMax: dice.magnitude(10_000, 5 * SECOND_US),
     cruelUs: dice.between(20, 40 * severity) * SECOND_US,
@@ -123,15 +127,15 @@ export function drawOptions(seed: number, preset: Preset, nodes: number | null =
     clockPpmSpread: dice.pick([0, 1000, 50_000, 200_000]),
     useCodec: dice.below(8) === 0,
     weather: drawWeather(dice, severity),
-    diskUsMin: dice.magnitude(20, 1000),
-    diskUsMax: dice.magnitude(1000, 20_000),
+    diskUsMin: isSlow ? 120_000 : dice.magnitude(20, 1000),
+    diskUsMax: isSlow ? 300_000 : dice.magnitude(1000, 20_000),
     limits: drawLimits(dice),
     clients: drawClients(dice, preset),
-    calmUs: dice.below(3) === 0 ? 0 : 8 * SECOND_US,
+    calmUs: isFounding || dice.below(3) === 0 ? 0 : 8 * SECOND_US,
     faultUsMin: 10_000,
     faultUsMax: dice.magnitude(SECOND_US / 4, (8 * SECOND_US) / severity),
     faultsAtOnceMax: dice.between(1, 1 + severity),
-    faults: drawFaults(dice, preset),
+    faults: isFounding ? foundingFaults(drawFaults(dice, preset)) : drawFaults(dice, preset),
   }
 }
 
@@ -201,4 +205,9 @@ function drawFaults(dice: Dice, preset: Preset): Record<FaultKind, number> {
     }
   }
   return weights
+}
+
+/** Links that come and go are what makes blank nodes disagree about who is there. */
+function foundingFaults(drawn: Record<FaultKind, number>): Record<FaultKind, number> {
+  return { ...drawn, partition: 64, bridge: 64, oneWay: 64, ring: 64, reset: 32, kill: 32 }
 }

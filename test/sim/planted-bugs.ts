@@ -220,13 +220,6 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     breaks: 'HAZARDS, reads',
   },
   {
-    name: 'a write is acknowledged for whatever entry took its place',
-    file: 'node/replica.ts',
-    find: '    if (proposed.term !== entry.term) return this.#refuse(asker)\n',
-    replace: '',
-    breaks: 'thesis 6.2',
-  },
-  {
     name: 'the machine is not deterministic',
     file: 'node/applied-state.ts',
     find: "    const outcome = entry.kind === 'command' ? this.#applyCommand(entry) : NOTHING\n",

@@ -22,8 +22,9 @@ export interface JsonReport {
   readonly counts: Readonly<Record<string, number>>
 }
 
-export function repeatLine({ seed, preset }: Finding): string {
-  return `npm run sim -- --seed ${seed} --preset ${preset} --trace`
+export function repeatLine({ seed, preset, nodes }: Finding): string {
+  const size = nodes === null ? '' : ` --nodes ${nodes}`
+  return `npm run sim -- --seed ${seed} --preset ${preset}${size} --trace`
 }
 
 export function jsonReport(tally: Tally, wallSeconds: number): JsonReport {

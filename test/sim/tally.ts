@@ -5,6 +5,8 @@ import type { SimResult } from './world.ts'
 export interface Finding {
   readonly seed: number
   readonly preset: Preset
+  /** As given by --nodes, or null. */
+  readonly nodes: number | null
   readonly kind: string
   readonly check: string
   readonly what: string

@@ -26,15 +26,15 @@ function runSeed(task: WorkerTask, seed: number): SimResult {
 }
 
 function judge(task: WorkerTask, seed: number, result: SimResult, tally: Tally): void {
-  const { preset } = task
+  const { preset, nodes } = task
   if (result.failure !== null) {
-    tally.findings.push({ seed, preset, ...result.failure })
+    tally.findings.push({ seed, preset, nodes, ...result.failure })
   } else if (task.twiceEvery > 0 && seed % task.twiceEvery === 0) {
     const again = runSeed(task, seed)
     tally.twice++
     if (again.hash !== result.hash) {
       const what = `the same seed gave ${result.hash} and then ${again.hash}`
-      tally.findings.push({ seed, preset, kind: 'correctness', check: 'determinism', what })
+      tally.findings.push({ seed, preset, nodes, kind: 'correctness', check: 'determinism', what })
     }
   }
 }

@@ -238,6 +238,8 @@ class Lab {
 
   /** A peer changes its record, as it should or not. */
   #act(from: Disk, act: Call['act'], other: number): void {
+    // What is told of this very disk is the business of "copy of mine".
+    if (from === this.#self) return
     const before = this.#records.get(from) ?? blankRecord
     const seq = before.seq + 1
     const mine = this.judge.durable.pledge

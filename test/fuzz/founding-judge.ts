@@ -4,6 +4,7 @@
  */
 import * as assert from 'uvu/assert'
 import {
+  diskOf,
   type FoundingMessage,
   type FoundingRecord,
   foundersOf,
@@ -31,6 +32,8 @@ export class Judge {
   readonly #terms: Terms
   /** Every record that was ever told, whoever told it. */
   readonly #shown: KnownRecord[] = []
+  /** The newest of each disk since this process began. A peer that takes back what it said is believed again. */
+  readonly #newest = new Map<string, KnownRecord>()
   /** Clusters that a live peer said it belongs to, with the peer. */
   readonly #claims: { readonly disk: Disk; readonly clusterId: string }[] = []
   durable: FoundingRecord
@@ -48,6 +51,11 @@ export class Judge {
 
   told(message: FoundingMessage): void {
     this.#shown.push(...message.records)
+    for (const known of message.records) {
+      const before = this.#newest.get(diskOf(known))
+      if (before === undefined || before.record.seq < known.record.seq)
+        this.#newest.set(diskOf(known), known)
+    }
   }
 
   claimed(disk: Disk, clusterId: string): void {
@@ -60,6 +68,7 @@ export class Judge {
     this.saving = null
     this.log = 'none'
     this.fatal = false
+    this.#newest.clear()
   }
 
   saved(): void {
@@ -85,9 +94,9 @@ export class Judge {
   }
 
   /** refused(m, X), or another cluster was founded whose founding set meets S. */
-  #isDead(offer: Offer): boolean {
+  #isDead(offer: Offer, evidence: readonly KnownRecord[] = this.#others()): boolean {
     const founders = foundersOf(offer)
-    return this.#others().some((known) => {
+    return evidence.some((known) => {
       const { bound, floor } = known.record
       const isMember = founders.some((founder) => sameDisk(founder, known))
       const elsewhere = bound !== null && bound.clusterId !== offer.clusterId
@@ -167,7 +176,8 @@ export class Judge {
     const isShown = this.#others().some(({ record }) => same(record.pledge, pledge))
     this.rules.add(isShown ? 'F3' : 'F2')
     if (isShown) {
-      assert.not(this.#isDead(pledge), 'F3 of a dead offer')
+      const newest = [...this.#newest.values()].filter((known) => !sameDisk(known, this.#self))
+      assert.not(this.#isDead(pledge, newest), 'F3 of a dead offer')
     } else {
       assert.is(pledge.proposer, this.#self.nodeKey, 'F3 of nothing')
       for (const founder of founders) {

@@ -79,6 +79,15 @@ function writeAll(all: readonly Entry[]): Uint8Array {
   return made
 }
 
+/** Fields that a later version may add are kept as they came, and mean nothing to this one. */
+function knownFields({ clusterId: id, foundingSet, settings, configuration }: ConfigurationRecord) {
+  const { voters, votersOutgoing, learners, members, nextMemberId } = configuration
+  const shown = members.map(({ memberId, nodeKey, storageId: disk, name, urls: all }) => {
+    return { memberId, nodeKey, disk, name, all }
+  })
+  return { id, foundingSet, settings, voters, votersOutgoing, learners, shown, nextMemberId }
+}
+
 function configurationIsSound({ configuration }: ConfigurationRecord): void {
   const { voters, votersOutgoing, learners, members, nextMemberId } = configuration
   const ids = members.map((member) => member.memberId)
@@ -126,9 +135,7 @@ const ENTRIES: readonly AnyRow[] = [
     values: configurationRecord,
     encode: encodeConfigurationRecord,
     decode: orNull(decodeConfigurationRecord),
-    shown: ({ clusterId: id, foundingSet, settings, configuration }) => {
-      return { id, foundingSet, settings, configuration }
-    },
+    shown: knownFields,
     sound: configurationIsSound,
   }),
   row<Uint8Array, unknown>({

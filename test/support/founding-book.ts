@@ -22,6 +22,7 @@ export interface Heard {
 export const NOTHING: Heard = { record: -1, clusterId: null }
 
 const NOBODY: readonly number[] = []
+const NO_OUTCOME: readonly Outcome[] = []
 const ANY_ID = '0'.repeat(32)
 
 /** A record to save, or with `fault` what must never happen. */
@@ -40,7 +41,8 @@ export interface Question {
 
 interface Ask extends Question {
   readonly flags: Flags
-  readonly proposal: readonly number[] | null
+  /** The sets that links may allow to offer; asked for only where an offer is possible. */
+  readonly sets: () => readonly (readonly number[])[]
   readonly reachable: readonly number[]
   readonly roundsMax: number
 }
@@ -101,17 +103,27 @@ export class RecordBook {
    */
   outcomes(question: Question): readonly Outcome[] {
     const all: Outcome[] = []
-    const { node, own } = question
-    for (const flags of this.#flags[node] as readonly Flags[]) {
-      const view = this.#view(question, flags, NOBODY)
-      const first = this.#answer(own, view, question, null)
-      if (first !== null) addOutcome(all, first)
-      // `proposal` is read by F2 alone, which is asked last, and only of a node without a pledge.
-      if (first !== null || this.get(own).pledge !== null) continue
-      for (const set of this.#sets(question, flags)) {
-        const outcome = this.#answer(own, view, question, set)
-        if (outcome !== null) addOutcome(all, outcome)
-      }
+    for (const flags of this.#flags[question.node] as readonly Flags[]) {
+      const sets = () => this.#sets(question, flags)
+      const { roundsMax } = this.#world
+      const outcomes = this.outcomesWith({ ...question, flags, sets, reachable: NOBODY, roundsMax })
+      for (const outcome of outcomes) addOutcome(all, outcome)
+    }
+    return all
+  }
+
+  /** What a node with these flags may do next: by itself, or by offering one of the sets. */
+  outcomesWith(ask: Ask): readonly Outcome[] {
+    const { own } = ask
+    const view = this.#view(ask)
+    const first = this.#answer(ask, view, null)
+    if (first !== null) return [first]
+    // `proposal` is read by F2 alone, which is asked last, and only of a node without a pledge.
+    if (this.get(own).pledge !== null) return NO_OUTCOME
+    const all: Outcome[] = []
+    for (const set of ask.sets()) {
+      const outcome = this.#answer(ask, view, set)
+      if (outcome !== null) addOutcome(all, outcome)
     }
     return all
   }
@@ -136,16 +148,9 @@ export class RecordBook {
     return all
   }
 
-  /** One answer, as in a running node: with what is reachable, and at most one set to offer. */
-  ask(ask: Ask): Outcome | null {
-    const view = this.#view(ask, ask.flags, ask.reachable)
-    return this.#answer(ask.own, view, ask, ask.proposal)
-  }
-
   #answer(
-    id: number,
+    { node, own: id, roundsMax }: Ask,
     view: View,
-    { node, roundsMax }: { readonly node: number; readonly roundsMax?: number },
     set: readonly number[] | null,
   ): Outcome | null {
     this.asked++
@@ -153,7 +158,7 @@ export class RecordBook {
     let decision = this.#rules(own, set === null ? view : this.#proposing(view, set, ANY_ID))
     if (decision.rule === 'F2') {
       const round = decision.record.floor
-      if (round > (roundsMax ?? this.#world.roundsMax)) return null
+      if (round > roundsMax) return null
       // A cluster id is random and never comes again. One of proposer, round and set is as good: a disk makes one offer a round.
       const members = (set as readonly number[]).map((member) => member.toString(16)).join('')
       const clusterId = `${node}${round.toString(16).padStart(2, '0')}${members}`.padStart(32, '0')
@@ -176,8 +181,7 @@ export class RecordBook {
     return { rule, record: this.intern(record), fault: null }
   }
 
-  #view(question: Question, flags: Flags, reachable: readonly number[]): View {
-    const { node, heard } = question
+  #view({ node, heard, flags, reachable }: Ask): View {
     const { expect, mayFound = true, founders } = flags
     const others: KnownRecord[] = []
     const claims: Claim[] = []

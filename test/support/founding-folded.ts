@@ -142,6 +142,9 @@ class FoldedWalk {
       const set = this.#allowedTo(node, state, fresh, known)
       if (this.#fault !== null) return this.#faulty(at, node, this.#fault)
       level.allowed[level.place * this.#count + node] = set
+      if (this.#limits.forget === 'compare' && !this.#decidesAlike(node, state, set)) {
+        return { what: `n${node + 1} needs what is forgotten`, trace: this.#trace(at) }
+      }
       const wrong = this.#follow(at, node, state, set)
       if (wrong !== null) return wrong
     }
@@ -155,7 +158,10 @@ class FoldedWalk {
       const after = records.includes(record) ? records : [...records, record]
       if (own === before && after === records) return null
       const next = state.with(node, this.#history(node, own, after))
-      return this.#arrive(this.#forget(next), { from: at, mover: node })
+      return this.#arrive(this.#limits.forget === true ? this.#forget(next) : next, {
+        from: at,
+        mover: node,
+      })
     }
     const { own } = this.#at(node, state[node] as number)
     for (const id of this.#sets.get(set)) {
@@ -195,10 +201,13 @@ class FoldedWalk {
 
   /** Leaves out the old records that can decide nothing any more, by the rules of founding-forget.ts. */
   #forget(state: readonly number[]): readonly number[] {
-    if (this.#limits.forget !== true) return state
     const histories = state.map((history, node) => this.#at(node, history))
     const needed = this.#forgetting.needed(histories)
     return state.map((history, node) => this.#partOf(node, history, needed[node] as number))
+  }
+
+  #decidesAlike(node: number, state: readonly number[], set: number): boolean {
+    return this.#allowedTo(node, this.#forget(state), null, 0) === set
   }
 
   /** `bound` is set once, so the newest records tell every cluster that was ever founded. */

@@ -18,7 +18,10 @@
  *   highest floor, its own among them: of the records of j whose floor no such node is below, one is enough. If there is
  *   no such node, none is.
  *
- * The reduction is checked, too: where both walks end, they reach the same sets of durable records.
+ * What is left out now would be left out later, too: floors and bonds never go back.
+ *
+ * The reduction is checked, too: walked with all records, each state of the smaller worlds allows each node exactly what it
+ * allows without the old ones (`forget: 'compare'`), and both walks reach the same sets of durable records.
  */
 import { foundersOf, sameDisk } from '../../node/founding/record.ts'
 import type { RecordBook } from './founding-book.ts'

@@ -3,13 +3,19 @@
  * a set of durable records, in every order of steps, it must end, with everybody bound to one cluster. A world that
  * cannot found by design must say so: each node that waits has a notice.
  */
-import { firstClique } from '../../node/founding/candidates.ts'
 import { blankConditions, pledgeConditions } from '../../node/founding/conditions.ts'
 import { Knowledge, type Mode } from '../../node/founding/knowledge.ts'
 import { foundersOf, hashFounders, sameDisk } from '../../node/founding/record.ts'
 import type { Claim } from '../../node/founding/rules.ts'
 import type { PeerIdentity } from '../../node/raft/types.ts'
-import { flagsOf, type Heard, NOTHING, type RecordBook } from './founding-book.ts'
+import {
+  flagsOf,
+  type Heard,
+  NOTHING,
+  type Outcome,
+  type RecordBook,
+  subsets,
+} from './founding-book.ts'
 import { type Disk, messageFrom, viewOf } from './founding-lab.ts'
 import type { Flags, World } from './founding-model.ts'
 
@@ -71,27 +77,26 @@ export class KindWorld {
     let moved = false
     for (const node of this.#alive) {
       if (this.#book.isBound(records[node] as number)) continue
-      const outcome = this.#decide(start, node, records)
-      if (outcome === null) continue
-      if (outcome.fault !== null) return outcome.fault
-      moved = true
-      const { rule, record } = outcome
-      const told = `n${node + 1} ${rule}: ${this.#book.show(record)}`
-      const wrong = this.#step(start, records.with(node, record), [...path, told])
-      if (wrong !== null) return wrong
+      for (const outcome of this.#decide(start, node, records)) {
+        if (outcome.fault !== null) return outcome.fault
+        moved = true
+        const { rule, record } = outcome
+        const told = `n${node + 1} ${rule}: ${this.#book.show(record)}`
+        const wrong = this.#step(start, records.with(node, record), [...path, told])
+        if (wrong !== null) return wrong
+      }
     }
     this.#done.add(key)
     return moved ? null : this.#ended(start, records)
   }
 
-  #decide(start: number, node: number, records: readonly number[]) {
-    const flags = this.#flags(start, node)
-    return this.#book.ask({
+  #decide(start: number, node: number, records: readonly number[]): readonly Outcome[] {
+    return this.#book.outcomesWith({
       node,
       own: records[node] as number,
-      flags,
       heard: this.#heard(node, records),
-      proposal: this.#proposal(start, node, records),
+      flags: this.#flags(start, node),
+      sets: () => this.#sets(start, node, records),
       reachable: this.#alive.filter((other) => other !== node),
       roundsMax: Number.POSITIVE_INFINITY,
     })
@@ -109,23 +114,25 @@ export class KindWorld {
     })
   }
 
-  /** What the driver would offer: the first free keys that agree with each other (all are linked). */
-  #proposal(start: number, node: number, records: readonly number[]): readonly number[] | null {
+  /**
+   * Every set whose lowest key is mine, of free nodes that agree with me. A running node offers the first of them that is
+   * fully linked: which one that is may be left open, and with it which links there are.
+   */
+  #sets(start: number, node: number, records: readonly number[]): readonly (readonly number[])[] {
     const own = this.#flags(start, node)
     const mode = (flags: Flags) => flags.founders?.join() ?? flags.expect
-    const free = this.#alive.filter((at) => {
+    const free = (at: number) => {
       const flags = this.#flags(start, at)
       const { pledge, bound } = this.#book.get(records[at] as number)
       if (flags.mayFound === false || mode(flags) !== mode(own)) return false
       if (own.founders !== undefined && !own.founders.includes(at)) return false
       return pledge === null && bound === null
-    })
+    }
+    if (!free(node)) return []
     const key = (at: number) => (this.#book.disks[at] as Disk).nodeKey
-    const keys = free.map(key).sort()
-    const crowd = keys.map((nodeKey) => ({ nodeKey, linkedTo: new Set(keys) }))
-    const clique = firstClique(crowd, own.founders?.length ?? own.expect)
-    if (clique === null || clique[0] !== key(node)) return null
-    return free.filter((at) => clique.includes(key(at)))
+    const others = this.#alive.filter((at) => key(at) > key(node) && free(at))
+    const size = own.founders?.length ?? own.expect
+    return subsets(others, size - 1).map((set) => [node, ...set])
   }
 
   #ended(start: number, records: readonly number[]): string | null {
@@ -148,12 +155,13 @@ export class KindWorld {
   /** Nothing else may hold a founding up: a pledge that names a lost disk, or too few that could found together. */
   #mustWait(start: number, records: readonly number[]): boolean {
     const here = this.#alive.map((at) => this.#book.get(records[at] as number))
+    // Whoever sees a cluster drops what can never be founded, and joins.
+    if (here.some(({ bound }) => bound !== null)) return false
     const isHere = (founder: PeerIdentity) =>
       this.#alive.some((at) => sameDisk(this.#book.disks[at] as Disk, founder))
     const open = here.flatMap(({ pledge, bound }) => (bound === null && pledge ? [pledge] : []))
     if (open.length > 0) return open.some((pledge) => !foundersOf(pledge).every(isHere))
-    if (here.some(({ bound }) => bound !== null)) return false
-    return this.#alive.every((at) => this.#proposal(start, at, records) === null)
+    return this.#alive.every((at) => this.#sets(start, at, records).length === 0)
   }
 
   /** The kinds of notices that stand on `node`, by the code that makes them in a running node. */

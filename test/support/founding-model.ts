@@ -53,8 +53,11 @@ export interface Limits {
   readonly statesMax?: number
   /** Asked now and then; true ends the walk. */
   readonly stop?: () => boolean
-  /** The folded walk leaves out old records that can decide nothing any more (founding-forget.ts). */
-  readonly forget?: boolean
+  /**
+   * True: the folded walk leaves out old records that can decide nothing any more (founding-forget.ts). 'compare': it keeps
+   * them, and each state must allow each node exactly what it would without them.
+   */
+  readonly forget?: boolean | 'compare'
   /** Receives what every disk has had durable, for each reached state, as text. */
   readonly histories?: Set<string>
   /** The same with only the newest record of each disk. */

@@ -192,12 +192,26 @@ const waiting: readonly NamedWorld[] = [
     quick: true,
     waits: ['waiting', 'waiting-for-founder'],
   },
-  {
-    name: 'N=2, 3 disks: one may be lost',
-    world: { nodes: [two, { ...two, lost: true }, two], roundsMax: 3, mayWait: true },
+  ...[0, 1, 2].map((lost) => ({
+    name: `N=2, 3 disks: that of n${lost + 1} may be lost`,
+    world: {
+      nodes: many(3, two).map((spec, at) => ({ ...spec, lost: at === lost })),
+      roundsMax: 3,
+      mayWait: true,
+    },
     quick: true,
     waits: ['waiting', 'waiting-for-founder'],
-  },
+  })),
+  ...[0, 2, 4].map((lost) => ({
+    name: `N=3, 5 disks: that of n${lost + 1} may be lost`,
+    world: {
+      nodes: many(5, three).map((spec, at) => ({ ...spec, lost: at === lost })),
+      roundsMax: 1,
+      mayWait: true,
+    },
+    quick: false,
+    waits: ['waiting', 'waiting-for-founder'],
+  })),
   {
     name: 'N=3, 5 disks: one may be lost, its key comes back on a new one',
     world: {

@@ -39,7 +39,10 @@ export const storageId = hex(32)
 export const clusterId = hex(32).filter((id) => !/^0*$/.test(id))
 
 /** Up to 64 UTF-16 units. */
-export const name = fc.string({ unit: 'binary', maxLength: 32 })
+export const name = fc.oneof(
+  fc.string({ unit: 'binary', maxLength: 32 }),
+  fc.string({ unit: 'grapheme-ascii', minLength: 60, maxLength: 64 }),
+)
 export const printableName = name.map((text) => text.replace(/\p{Cc}/gu, '?'))
 
 export const url = fc

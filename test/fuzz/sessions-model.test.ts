@@ -11,6 +11,7 @@ import {
   decodeOutcome,
   encodeCommand,
   encodeKvOperation,
+  encodeKvQuery,
   type KvOperation,
 } from '../../client/protocol.ts'
 import { AppliedState } from '../../node/applied-state.ts'
@@ -261,8 +262,12 @@ function hex(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString('hex')
 }
 
-/** Through the log, as a node does: so many entries at a time, each payload scribbled over once it was applied. */
-function applied(payloads: readonly (Uint8Array | null)[], portions: readonly number[]) {
+/** Through the log, as a node does: so many entries at a time. `scribbles`: each payload is overwritten once it was applied. */
+function applied(
+  payloads: readonly (Uint8Array | null)[],
+  portions: readonly number[],
+  scribbles = false,
+) {
   const state = freshState()
   const entries = entriesOf(payloads)
   const base = { term: 0, index: 0 }
@@ -274,10 +279,17 @@ function applied(payloads: readonly (Uint8Array | null)[], portions: readonly nu
     for (const entry of log.takeCommitted(portion)) {
       outcomes.push(hex(state.apply(entry)))
       // The state keeps nothing of the buffer that the entry came in.
-      entry.payload.fill(0xee)
+      if (scribbles) entry.payload.fill(0xee)
     }
   }
-  return { state, outcomes }
+  const query = encodeKvQuery({
+    type: 'list',
+    prefix: NOTHING,
+    after: null,
+    limit: 99,
+    keysOnly: false,
+  })
+  return { state, outcomes, contents: hex(state.query(query)) }
 }
 
 const state = suite('applied state')
@@ -289,8 +301,9 @@ state('the same entries make the same state, however they are cut', () => {
       fc.array(fc.nat(9), { maxLength: 8 }),
       (payloads, portions) => {
         const one = applied(payloads, [])
-        const other = applied(payloads, portions)
+        const other = applied(payloads, portions, true)
         assert.equal(other.outcomes, one.outcomes)
+        assert.is(other.contents, one.contents)
         assert.is(other.state.hash(), one.state.hash())
         assert.equal(other.state.hashes, one.state.hashes)
         const noted = one.state.hashes.map(({ index }) => index)

@@ -7,7 +7,7 @@
  * a violation, with its shortest trace, or when a planted bug is not found; 0 also when a world was cut short.
  */
 import { parseArgs } from 'node:util'
-import { plantedBugs } from '../support/founding-bugs.ts'
+import { plantedBugs, plantedInFour } from '../support/founding-bugs.ts'
 import { walkFolded } from '../support/founding-folded.ts'
 import type { Verdict } from '../support/founding-model.ts'
 import { isAsExpected, type NamedWorld, walkWorld, worlds } from '../support/founding-worlds.ts'
@@ -50,9 +50,10 @@ function walkNamed(named: NamedWorld, minutes: number): boolean {
 
 function main(): number {
   const chosen = worlds.filter(({ name }) => name.includes(values.world))
-  const bugs = plantedBugs.filter(({ name }) => name.includes(values.world))
+  const allBugs = [...plantedBugs, ...plantedInFour]
+  const bugs = allBugs.filter(({ name }) => name.includes(values.world))
   if (values.list || chosen.length + bugs.length === 0) {
-    for (const { name } of [...worlds, ...plantedBugs]) console.log(name)
+    for (const { name } of [...worlds, ...allBugs]) console.log(name)
     return values.list ? 0 : 1
   }
   let good = true

@@ -40,6 +40,12 @@ const foundWithout: Rules = (own, view) => {
   return enough ? { rule: 'F6', offer } : decide(own, view)
 }
 
+const foundOnAnyHello: Rules = (own, view) => {
+  const offer = own.pledge
+  if (offer === null || own.bound !== null || view.claims.length === 0) return decide(own, view)
+  return { rule: 'F6', offer }
+}
+
 const forgetFloor: Rules = (own, view) => {
   const decision = decide(own, view)
   if (decision.rule !== 'F5') return decision
@@ -69,6 +75,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     dropWhen((own, view) => own.pledge?.proposer === view.self.nodeKey),
   ),
   inRules('founded with N-1 pledges', foundWithout),
+  inRules('founded because a hello names some cluster', foundOnAnyHello),
   inRules('the floor forgotten with the pledge', forgetFloor),
   {
     name: 'an offer refused silently',
@@ -98,6 +105,14 @@ export const plantedBugs: readonly PlantedBug[] = [
   }),
   inEffects('a wiped disk that keeps its identity', { wipes: true }),
 ]
+
+/** Those that do harm by themselves, among four candidates of three: all of them show within three rounds. */
+export const plantedInFour: readonly PlantedBug[] = plantedBugs
+  .filter(({ world }) => world.nodes.every((spec) => spec === two))
+  .map(({ name, world, finds }) => {
+    const nodes = Array.from({ length: 4 }, () => ({ expect: 3 }))
+    return { name: `${name}, N=3`, world: { ...world, nodes, roundsMax: 3 }, finds }
+  })
 
 /** The same with the net: the node that was rolled back stops by itself. */
 export const wipedWithF8: World = { ...candidates, bugs: { wipes: true }, ignoreF8: false }

@@ -405,8 +405,9 @@ class FoldedWalk {
       if (found === undefined) continue
       const told = heard.flatMap((one, at) => {
         if (one === NOTHING) return []
-        const cluster = one.clusterId === null ? '' : ` of cluster ${one.clusterId}`
-        return [`n${at + 1} [${one.record < 0 ? '' : this.#book.show(one.record)}]${cluster}`]
+        const hello = one.clusterId === null ? [] : [`the hello of n${at + 1}`]
+        const record = one.record < 0 ? [] : [`n${at + 1} [${this.#book.show(one.record)}]`]
+        return [...record, ...hello]
       })
       const after = told.length === 0 ? '' : `, having heard ${told.join(' and ')}`
       return `n${node + 1} ${found.rule}: ${this.#book.show(record)}${after}`

@@ -41,6 +41,8 @@ export class FoundingDriver {
   readonly #founding: Founding
   #first: { readonly storage: LogStorage; readonly batch: Save } | null = null
   #shownWaiting = ''
+  /** Something has happened that `cluster.waiting` may have to tell. */
+  #hasNews = true
 
   constructor(parts: FoundingDriverParts) {
     this.#parts = parts
@@ -60,10 +62,12 @@ export class FoundingDriver {
   }
 
   linkUp(nodeKey: string, hello: Hello): void {
+    this.#hasNews = true
     this.#founding.linkUp(nodeKey, hello)
   }
 
   linkDown(nodeKey: string): void {
+    this.#hasNews = true
     this.#founding.linkDown(nodeKey)
   }
 
@@ -83,6 +87,7 @@ export class FoundingDriver {
     if (message === null) {
       return this.#parts.transport.disconnect(link, 'a founding message is malformed')
     }
+    this.#hasNews = true
     this.#founding.receive(link.hello.nodeKey, message)
   }
 
@@ -91,7 +96,8 @@ export class FoundingDriver {
       this.#perform(effects)
       if (effects.save === null) break
     }
-    if (this.#parts.identity.record.clusterId === null) this.#showWaiting()
+    if (this.#hasNews && this.#parts.identity.record.clusterId === null) this.#showWaiting()
+    this.#hasNews = false
   }
 
   #perform(effects: FoundingDrain): void {
@@ -121,6 +127,7 @@ export class FoundingDriver {
       const { code, message } = error as StorageError
       return fatal(code ?? 'io', message)
     }
+    this.#hasNews = true
     this.#founding.recordSaved(record.seq)
     if (clusterId === null) return
     transport.setClusterId(clusterId)

@@ -220,6 +220,11 @@ export class SimDisk implements Disk {
         this.#files.delete(path)
         this.#files.set(to + path.slice(from.length), file)
       }
+      for (const path of [...this.#directories]) {
+        if (path !== from && !path.startsWith(`${from}/`)) continue
+        this.#directories.delete(path)
+        this.#directories.add(to + path.slice(from.length))
+      }
     })
   }
 

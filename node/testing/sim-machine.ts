@@ -20,7 +20,7 @@ import type { Event, Timeline } from './timeline.ts'
 
 export const DATA_DIRECTORY = '/data'
 /** Small, so that a short life sees many segments. */
-export const SEGMENT_BYTES = 16 * 1024
+const SEGMENT_BYTES = 16 * 1024
 /** Virtual time begins here, for what is shown. */
 const EPOCH_MS = Date.UTC(2026, 0, 1)
 const HAND_OVER_US_MAX = 1_500_000
@@ -48,6 +48,8 @@ export interface MachineOptions {
   readonly heartbeatMs: number
   readonly electionMs: number
   readonly limits?: Partial<RuntimeLimits>
+  /** Of the log; default 16 KiB. */
+  readonly segmentBytes?: number
   readonly makeStateMachine: () => StateMachine
   /** How fast its clock runs, parts per million of the true one. */
   readonly clockPpm: number
@@ -321,7 +323,7 @@ export class SimProcess implements EndpointOwner {
       disk,
       directory: `${DATA_DIRECTORY}/${LOG_FOLDER}`,
       storageId: identity.record.storageId,
-      segmentBytes: SEGMENT_BYTES,
+      segmentBytes: options.segmentBytes ?? SEGMENT_BYTES,
     }
     return new Runtime({
       identity,

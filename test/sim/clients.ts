@@ -3,7 +3,7 @@
  * client library does: a write is numbered and encoded once, and sent again, the very same bytes, to another node when its fate is
  * unknown. What they saw becomes the history; what they were told is compared with the model at once.
  */
-import { equalBytes } from '../../client/bytes.ts'
+import { equalBytes, MalformedError } from '../../client/bytes.ts'
 import {
   decodeKvGot,
   decodeKvResult,
@@ -331,6 +331,15 @@ export class Client {
     const { index, body } = answer
     this.#checkIndex(call, index)
     if (call.kind !== 'stale') this.#clients.toldIndex = Math.max(this.#clients.toldIndex, index)
+    try {
+      this.#read(call, index, body)
+    } catch (error) {
+      if (!(error instanceof MalformedError)) throw error
+      wrong('answers', `the answer to a ${call.kind} is no such answer: ${error.message}`)
+    }
+  }
+
+  #read(call: Call, index: number, body: Uint8Array): void {
     switch (call.kind) {
       case 'openSession':
         this.#opening = false

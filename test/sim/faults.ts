@@ -11,7 +11,7 @@ import {
   storageSeed,
 } from '../../node/storage/segment.ts'
 import { ALWAYS_PPM, type Dice } from '../../node/testing/dice.ts'
-import { DATA_DIRECTORY, SEGMENT_BYTES, type SimMachine } from '../../node/testing/sim-machine.ts'
+import { DATA_DIRECTORY, type SimMachine } from '../../node/testing/sim-machine.ts'
 import { CALM, type SimNetwork } from '../../node/testing/sim-network.ts'
 import type { Timeline } from '../../node/testing/timeline.ts'
 import { drawWeather, FAULT_KINDS, type FaultKind, type SimOptions } from './options.ts'
@@ -321,6 +321,8 @@ export class Faults {
         })
         return true
       }
+      case 'stuckLeader':
+        return this.#stickLeader()
       case 'hungDisk':
         mood.hangUs = dice.magnitude(SECOND_US / 4, 30 * SECOND_US)
         return true
@@ -341,6 +343,28 @@ export class Faults {
     }
   }
 
+  /**
+   * The leader's disk hangs while nobody hears it: others go on, and rewrite what it is still saving when they meet again.
+   */
+  #stickLeader(): boolean {
+    const { dice, leader, network, machines } = this.#world
+    const machine = leader()
+    if (machine === null) return false
+    const others = machines.filter((other) => other !== machine)
+    machine.mood.hangUs = dice.between(3 * SECOND_US, 12 * SECOND_US)
+    for (const { index } of others) {
+      network.cut(machine.index, index)
+      network.cut(index, machine.index)
+    }
+    this.#until(2 * SECOND_US, 6 * SECOND_US, () => {
+      for (const { index } of others) {
+        network.mend(machine.index, index)
+        network.mend(index, machine.index)
+      }
+    })
+    return true
+  }
+
   /** The machine is down, and its disk is found damaged when it comes back. */
   #ruin(kind: FaultKind, machine: SimMachine): boolean {
     const { dice, ruined, members } = this.#world
@@ -355,7 +379,7 @@ export class Faults {
     ruined.add(machine.index)
     if (kind === 'rot') this.#rot(machine, segments)
     else if (kind === 'truncate') {
-      machine.disk.truncate(dice.pick(segments), dice.below(SEGMENT_BYTES))
+      machine.disk.truncate(dice.pick(segments), dice.below(this.#world.options.segmentBytes))
     } else {
       machine.disk.erase(dice.below(3) === 0 ? IDENTITY : WAL)
     }

@@ -34,6 +34,7 @@ export const FAULT_KINDS = [
   'slow',
   'slowDisk',
   'hungDisk',
+  'stuckLeader',
   'fullDisk',
   'brokenDisk',
   'rot',
@@ -88,6 +89,7 @@ export interface SimOptions {
   readonly weather: Weather
   readonly diskUsMin: number
   readonly diskUsMax: number
+  readonly segmentBytes: number
   readonly limits: Partial<RuntimeLimits>
   readonly clients: ClientOptions
   /** Before this nothing fails, so that half of the worlds see their trouble as a cluster and not while founding one. */
@@ -118,7 +120,7 @@ export function drawOptions(seed: number, preset: Preset, nodes: number | null =
     candidates: isFounding ? 2 * expect - 1 : expect + extra,
     guests: nodes === null && dice.below(8) === 0 ? 1 : 0,
     startUsMax: dice.magnitude(10_000, 5 * SECOND_US),
-    cruelUs: dice.between(20, 40 * severity) * SECOND_US,
+    cruelUs: dice.between(30, 20 + 35 * severity) * SECOND_US,
     kindUs: 180 * SECOND_US,
     healAll: dice.below(2) === 0,
     heartbeatMs,
@@ -129,11 +131,12 @@ export function drawOptions(seed: number, preset: Preset, nodes: number | null =
     weather: drawWeather(dice, severity),
     diskUsMin: isSlow ? 120_000 : dice.magnitude(20, 1000),
     diskUsMax: isSlow ? 300_000 : dice.magnitude(1000, 20_000),
+    segmentBytes: dice.pick([8192, 8192, 16_384, 65_536]),
     limits: drawLimits(dice),
     clients: drawClients(dice, preset),
     calmUs: isFounding || dice.below(3) === 0 ? 0 : 8 * SECOND_US,
-    faultUsMin: 10_000,
-    faultUsMax: dice.magnitude(SECOND_US / 4, (8 * SECOND_US) / severity),
+    faultUsMin: 200_000 / severity ** 2,
+    faultUsMax: dice.magnitude((2 * SECOND_US) / severity, (16 * SECOND_US) / severity),
     faultsAtOnceMax: dice.between(1, 1 + severity),
     faults: isFounding ? foundingFaults(drawFaults(dice, preset)) : drawFaults(dice, preset),
   }
@@ -172,7 +175,7 @@ function drawLimits(dice: Dice): Partial<RuntimeLimits> {
 }
 
 function drawClients(dice: Dice, preset: Preset): ClientOptions {
-  const busy = preset === 'hell' ? 4 : 1
+  const busy = preset === 'hell' ? 2 : 1
   return {
     count: dice.between(1, 4 * busy),
     keys: dice.between(1, 6),

@@ -30,6 +30,8 @@ interface Cursor {
   readonly terms: Term[]
   commitIndex: Index
   appliedIndex: Index
+  /** The term it led when it was last looked at; 0: it did not lead. */
+  ledTerm: Term
   turns: number
 }
 
@@ -77,9 +79,11 @@ export class Oracle {
     // The cheap checks of the core itself are asserted by production code, in every turn.
     if (++cursor.turns % DEEP_EVERY === 0) checkDeeply(raft)
     if (raft.term > this.#highestTerm) this.#highestTerm = raft.term
+    this.#checkDisk(process, raft, cursor)
     this.#checkLog(process, raft, cursor)
     if (raft.role === 'leader') this.#checkLeader(process, raft)
     if (raft.log.commitIndex > cursor.commitIndex) this.#checkCommits(process, raft, cursor)
+    cursor.ledTerm = raft.role === 'leader' ? raft.term : 0
     if (raft.log.appliedIndex > cursor.appliedIndex) {
       cursor.appliedIndex = raft.log.appliedIndex
       const { index, hash } = replica.stateHash
@@ -94,7 +98,7 @@ export class Oracle {
   #cursorOf(process: SimProcess): Cursor {
     const known = this.#cursors.get(process)
     if (known !== undefined) return known
-    const fresh = { terms: [], commitIndex: 0, appliedIndex: 0, turns: 0 }
+    const fresh = { terms: [], commitIndex: 0, appliedIndex: 0, ledTerm: 0, turns: 0 }
     this.#cursors.set(process, fresh)
     return fresh
   }
@@ -106,8 +110,34 @@ export class Oracle {
     this.#clusterId = clusterId
   }
 
+  /** A replica begins where its disk left off, and counts as saved only what is there. */
+  #checkDisk(process: SimProcess, raft: Raft, cursor: Cursor): void {
+    const durable = this.#durable(raft.self)
+    if (durable === undefined) return
+    const { name } = process.machine.options
+    if (cursor.turns === 1) {
+      const { term = 0, vote = null } = durable.hardState ?? {}
+      const forgot = raft.term < term || (raft.term === term && vote !== null && raft.vote !== vote)
+      if (forgot) wrong('restart', `${name} forgot its term or its vote of term ${term}`)
+    }
+    const { stableIndex } = raft.log
+    if (durable.termAt(stableIndex) !== raft.log.termAt(stableIndex) && stableIndex > 0) {
+      wrong('stable', `entry ${stableIndex} counts as saved, and is not on the disk of ${name}`)
+    }
+  }
+
   #checkLeader(process: SimProcess, raft: Raft): void {
-    const { term, self, log } = raft
+    const { term, self, log, tracker } = raft
+    for (const [peer, { matchIndex }] of tracker.progress) {
+      const durable = matchIndex === 0 ? undefined : this.#durable(peer)
+      if (durable !== undefined && durable.termAt(matchIndex) !== log.termAt(matchIndex)) {
+        const name = process.machine.options.name
+        wrong(
+          'match',
+          `${name} believes that a follower holds entry ${matchIndex}, which it does not`,
+        )
+      }
+    }
     const known = this.#leaders.get(term)
     if (known === self) return
     if (known !== undefined) wrong('one-leader', `two leaders in term ${term}`)
@@ -157,6 +187,13 @@ export class Oracle {
         const name = process.machine.options.name
         wrong('state-machine-safety', `${name} committed another entry ${index} than others did`)
       }
+    }
+    const counted = raft.role === 'leader' && cursor.ledTerm === raft.term
+    if (counted && log.termAt(log.commitIndex) !== raft.term) {
+      wrong(
+        'commit-term',
+        `an entry of an older term was committed by counting in term ${raft.term}`,
+      )
     }
     cursor.commitIndex = log.commitIndex
   }

@@ -53,8 +53,8 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   {
     name: 'what was rewritten during a save counts as saved',
     file: 'node/raft/log.ts',
-    find: '      if (!this.matches(entry)) continue\n',
-    replace: '      if (entry.index > this.lastIndex) continue\n',
+    find: '      if (!this.matches(entry)) {\n',
+    replace: '      if (entry.index > this.lastIndex) {\n',
     breaks: 'HAZARDS, saves',
   },
   {
@@ -70,7 +70,6 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     find: '      leftover !== null &&\n      (leftover.segment',
     replace: '      leftover !== null &&\n      leftover.position < 0 &&\n      (leftover.segment',
     breaks: 'docs/wal.md, saves',
-    preset: 'hell',
   },
   {
     name: 'a torn last batch is taken for a whole one',
@@ -118,8 +117,8 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   {
     name: 'a candidate leads before its own vote is saved',
     file: 'node/raft/raft.ts',
-    find: "    if (result === 'won' && this.#votes.get(this.self) !== true) return\n",
-    replace: '',
+    find: "    if (result === 'won' && this.#votes.get(this.self) !== true) {\n",
+    replace: "    if (result === 'won' && this.#votes.size === 0) {\n",
     breaks: 'HAZARDS, saves',
   },
   // --- replication ------------------------------------------------------------------------------------------------
@@ -144,13 +143,6 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     find: '        commit: Math.min(progress.matchIndex, this.#log.commitIndex),\n',
     replace: '        commit: this.#log.commitIndex,\n',
     breaks: 'paper 5.3',
-  },
-  {
-    name: 'answers of an earlier term count',
-    file: 'node/raft/raft.ts',
-    find: '        if (message.term === this.term) this.#leadership?.onAppendResponse(from, message)\n',
-    replace: '        this.#leadership?.onAppendResponse(from, message)\n',
-    breaks: 'rule 9',
   },
   {
     name: 'entries are merged without the consistency check',
@@ -201,8 +193,8 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   {
     name: 'a repeated write runs again',
     file: 'node/sessions.ts',
-    find: '    if (known !== undefined) return known\n',
-    replace: '',
+    find: '    if (known !== undefined) {\n',
+    replace: '    if (known !== undefined && command.sequence < 0) {\n',
     breaks: 'rule 10',
   },
   {

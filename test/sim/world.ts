@@ -300,6 +300,7 @@ export class SimWorld {
         heartbeatMs: options.heartbeatMs,
         electionMs: options.electionMs,
         limits: options.limits,
+        segmentBytes: options.segmentBytes,
         makeStateMachine: () => new RegisterMachine(),
         clockPpm: 1_000_000 - spread + dice.below(2 * spread + 1),
         turnUs: 1 + dice.below(options.turnUsMax),

@@ -123,7 +123,46 @@ const hostileAnswers = fc
     ),
   )
 
+/** What stands in an answer of this type, heard by a link that has been introduced, or is being. */
+function hearJson(type: 'json' | 'error' | 'leader'): (body: Uint8Array) => Heard {
+  return (body) => {
+    const known = { type: 'json' as const, requestId: 1, json: json({}) }
+    if (type !== 'leader')
+      return hear(frameOf<Answer>([{ type, requestId: 1, json: body }], writeAnswer))
+    return hear(frameOf<Answer>([known, { type, requestId: 0, json: body }], writeAnswer))
+  }
+}
+
+function heardIsSound({ introduction, leaders }: Heard): void {
+  for (const { leaderId, leaderUrl, term } of leaders) {
+    assert.is(typeof term, 'number')
+    assert.ok(leaderId === null || typeof leaderId === 'number')
+    assert.ok(leaderUrl === null || typeof leaderUrl === 'string')
+  }
+  if (introduction === null) return
+  const { clusterId: id, memberId, memberUrls } = introduction
+  assert.ok(id === null || typeof id === 'string')
+  assert.ok(memberId === null || typeof memberId === 'number')
+  assert.ok(Array.isArray(memberUrls))
+}
+
+const TOLD = (['json', 'error', 'leader'] as const).map((type) =>
+  row<Uint8Array, unknown>({
+    name: `${type} that a link hears`,
+    covers: ['client/link.ts'],
+    kind: 'bytes',
+    inner: 'json',
+    values: { json: statusJson, error: errorJson, leader: leaderInfo.map(json) }[type],
+    encode: (body) => body as Uint8Array,
+    decode: always(hearJson(type)),
+    shown: () => 'heard',
+    sound: (heard) => heardIsSound(heard as Heard),
+    again: 'no',
+  }),
+)
+
 export const ANSWER_DECODERS: readonly AnyRow[] = [
+  ...TOLD,
   row<Uint8Array, ReturnType<typeof readErrorBody>>({
     name: 'error body',
     covers: ['client/errors.ts#readErrorBody'],
@@ -155,5 +194,6 @@ export const ANSWER_DECODERS: readonly AnyRow[] = [
     shown: () => 'heard',
     again: 'no',
     noise: hostileAnswers,
+    sound: (heard) => heardIsSound(heard as Heard),
   }),
 ]

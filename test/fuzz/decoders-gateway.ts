@@ -149,7 +149,11 @@ const HTTP: readonly AnyRow[] = [
     values: bytes,
     encode: percent,
     decode: throwing((text) => decodePercent(text, 'path'), Refusal),
-    sound: (decoded, text) => assert.ok(decoded.length <= text.length),
+    sound: (decoded, text) => {
+      const escapes = text.match(/%[0-9a-f]{2}/gi)?.length ?? 0
+      assert.match(text, /^(%[0-9a-f]{2}|[\0-$&-~])*$/i)
+      assert.is(decoded.length, text.length - 2 * escapes)
+    },
   }),
   row<unknown, Condition>({
     name: 'condition of a write',

@@ -74,9 +74,25 @@ const VALUES: readonly AnyRow[] = [
     decode: orNull((text) => parseHostPort(text, null)),
     sound: ({ host, port }) => assert.ok(host !== '' && port >= 0 && port <= 65_535),
     noise: fc
-      .array(fc.constantFrom('[', ']', ':', '::1', '7', '70000', 'h', '.', ' ', '/'), {
-        maxLength: 8,
-      })
+      .array(
+        fc.constantFrom(
+          '[',
+          ']',
+          ':',
+          '::1',
+          '7',
+          '70000',
+          'h',
+          '.',
+          ' ',
+          '/',
+          'h:65536',
+          ':70000',
+        ),
+        {
+          maxLength: 8,
+        },
+      )
       .map((parts) => parts.join('')),
     // A bracketed word without a colon is read as a name, which is written without brackets.
   }),

@@ -4,9 +4,11 @@ import * as assert from 'uvu/assert'
 import { Alarms } from '../../node/alarms.ts'
 import {
   blankRecord,
+  entry1Bytes,
   type FoundingMessage,
   type FoundingRecord,
   foundersOf,
+  type Offer,
   parseFoundingMessage,
   parseFoundingRecord,
 } from '../../node/founding/record.ts'
@@ -26,6 +28,7 @@ import {
   writeEntry,
   writeU64,
 } from '../../node/raft/entry-codec.ts'
+import type { RaftMessage } from '../../node/raft/messages.ts'
 import { type ConfigurationRecord, type Entry, peerIdOf } from '../../node/raft/types.ts'
 import {
   type Batch,
@@ -43,6 +46,7 @@ import {
   foundingMessage,
   foundingRecord,
   hex,
+  offer,
   printableName,
   storageId,
   u64,
@@ -218,6 +222,20 @@ function receivesFounding(body: Uint8Array): 'taken' | null {
   return closed.length === 0 ? 'taken' : null
 }
 
+/** The core appends what it gets: entries without a gap, of terms that neither fall nor pass the leader's. */
+function messageIsSound(message: RaftMessage): void {
+  if (message.type !== 'append') return
+  let before = { index: message.prevIndex, term: message.prevTerm }
+  for (const entry of message.entries) {
+    assert.ok(
+      entry.index === before.index + 1 && entry.term >= before.term,
+      'an entry out of order',
+    )
+    assert.ok(entry.term <= message.term, 'an entry of a later term than its leader')
+    before = entry
+  }
+}
+
 const LINKS: readonly AnyRow[] = [
   row<Uint8Array, Batch>({
     name: 'batch of frames',
@@ -229,7 +247,10 @@ const LINKS: readonly AnyRow[] = [
     }),
     encode: ({ clusterId: id, frames }) => encodeBatch(id, frames),
     decode: throwing(decodeBatch, MalformedFrame),
-    sound: ({ frames }) => assert.ok(frames.length <= FRAMES_MAX),
+    sound: ({ frames }) => {
+      assert.ok(frames.length <= FRAMES_MAX)
+      for (const frame of frames) if (frame.type === 'raft') messageIsSound(frame.message)
+    },
     noise: fc
       .tuple(fc.nat(48), fc.uint8Array({ maxLength: 120 }))
       .map(([type, body]) => new Uint8Array([1, ...new Array(16).fill(7), type, 0, 0, 0, ...body])),
@@ -301,6 +322,18 @@ function recordIsSound({ floor, pledge, bound }: FoundingRecord): void {
   if (bound?.how === 'founded') assert.is(bound.clusterId, pledge?.clusterId)
 }
 
+/** The offer that a record would hold with this entry; whoever offers it names what stands in it. */
+function offerOf(entry1: Uint8Array): Offer | null {
+  const { clusterId: id, foundingSet } = (decodeAsciiJson(entry1) ?? {}) as Record<string, unknown>
+  const pledge = {
+    proposer: Array.isArray(foundingSet) ? foundingSet[0] : null,
+    round: 3,
+    clusterId: id,
+    entry1: Buffer.from(entry1).toString('hex'),
+  }
+  return parseFoundingRecord({ seq: 1, floor: 3, pledge, bound: null })?.pledge ?? null
+}
+
 const FOUNDING: readonly AnyRow[] = [
   row<unknown, FoundingMessage>({
     name: 'founding message',
@@ -322,6 +355,17 @@ const FOUNDING: readonly AnyRow[] = [
     encode: (record) => JSON.parse(JSON.stringify(record)) as unknown,
     decode: orNull(parseFoundingRecord),
     sound: recordIsSound,
+  }),
+  row<Uint8Array, Offer>({
+    name: 'entry 1 of an offer',
+    covers: ['node/founding/record.ts#parseFoundingRecord'],
+    kind: 'bytes',
+    inner: 'json',
+    values: offer,
+    encode: entry1Bytes,
+    decode: orNull(offerOf),
+    shown: foundersOf,
+    sound: (pledge) => recordIsSound({ seq: 1, floor: pledge.round, pledge, bound: null }),
   }),
   row<Uint8Array, unknown>({
     name: 'founding message on a link',

@@ -74,6 +74,7 @@ export class GhostWorld {
   readonly #leaders = new Map<Term, PeerId>()
   readonly #asked = new Map<number, Index>()
   #readId = 1
+  #commitBefore: Index = 1
   readonly seen = { led: 0, committed: 0, reads: 0, restarts: 0, truncated: 0 }
 
   constructor(size: number, seed: number) {
@@ -199,6 +200,7 @@ export class GhostWorld {
     } else {
       this.#saving = null
       this.#asked.clear()
+      this.#commitBefore = 0
       this.#raft = this.#start()
       this.seen.restarts++
     }
@@ -232,6 +234,7 @@ export class GhostWorld {
       this.seen.reads++
       assert.ok(index >= (this.#asked.get(requestId) ?? 0), 'a stale read')
     }
+    this.#checkCommit()
     if (raft.role === 'leader') {
       this.#noteLeader(raft.term, this.#self)
       this.seen.led++
@@ -250,11 +253,9 @@ export class GhostWorld {
   #checkPromise(to: PeerId, message: RaftMessage): void {
     const { hardState, entries } = this.#disk
     if (message.type === 'voteResponse' && message.granted) {
-      assert.equal(
-        [hardState?.term, hardState?.vote],
-        [message.term, to],
-        'a vote that is not saved',
-      )
+      const saved = [hardState?.term, hardState?.vote]
+      assert.equal(saved, [message.term, to], 'a vote that is not saved')
+      this.#checkVote(to, message.term)
     }
     if (message.type === 'appendResponse' && message.accepted) {
       assert.is(hardState?.term, message.term, 'an acknowledgement in a term that is not saved')
@@ -268,6 +269,29 @@ export class GhostWorld {
         )
       }
     }
+  }
+
+  /** Paper 5.4.1: the candidate's log, which has only grown since, is as good as the voter's. */
+  #checkVote(to: PeerId, term: Term): void {
+    const candidate = this.#ghosts.find((ghost) => ghost.peer === to)
+    if (candidate?.term !== term) return
+    const { lastTerm, lastIndex } = this.#raft.log
+    const own = candidate.log.at(-1)?.term ?? 0
+    const isAsGood = own > lastTerm || (own === lastTerm && candidate.log.length >= lastIndex)
+    assert.ok(isAsGood, 'a vote for a worse log')
+  }
+
+  /** Paper 5.4.2: a leader counts only entries of its own term. */
+  #checkCommit(): void {
+    const { role, term, log } = this.#raft
+    if (role === 'leader' && log.commitIndex > this.#commitBefore) {
+      assert.is(
+        log.termAt(log.commitIndex),
+        term,
+        'an entry of an old term is committed by counting',
+      )
+    }
+    this.#commitBefore = log.commitIndex
   }
 
   #noteLeader(term: Term, leader: PeerId): void {

@@ -238,6 +238,25 @@ export function everyDamaged(row: AnyRow, encoded: unknown, visit: (input: unkno
   })
 }
 
+/** Every byte of a valid input in turn becomes each of the values that a reader may not expect there. */
+export function everyByte(
+  row: AnyRow,
+  encoded: Uint8Array,
+  visit: (input: Uint8Array) => void,
+): void {
+  for (let at = 0; at < encoded.length; at++) {
+    const now = encoded[at] as number
+    for (const value of new Set([0, 1, 2, 3, 0x22, 0x7f, 0x80, 0xff, now ^ 1, (now + 1) & 0xff])) {
+      if (value === now) continue
+      const changed = Uint8Array.from(encoded)
+      changed[at] = value
+      visit(changed)
+      if (row.reseal !== undefined) visit(row.reseal(changed))
+    }
+    visit(encoded.subarray(0, at))
+  }
+}
+
 function damagedBytesFor(row: AnyRow, valid: fc.Arbitrary<Uint8Array>): fc.Arbitrary<Uint8Array>[] {
   const plain = fc.tuple(valid, damages).map(([bytes, all]) => damaged(bytes, all))
   const ways = [plain, spliced(valid, damages)]

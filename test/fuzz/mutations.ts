@@ -211,6 +211,7 @@ const HOSTILE: readonly (() => unknown)[] = [
   () => 'x',
   () => 'x'.repeat(10_000),
   () => '\ud800',
+  () => '\u001b[2J\n',
   () => 'ws://',
   () => `ws://h/${'a'.repeat(600)}`,
   () => [],

@@ -3,6 +3,8 @@
  * entry, and from then on the law holds without exception.
  */
 
+import { ByteWriter } from '../../client/bytes.ts'
+import { writeAnswer } from '../../client/protocol.ts'
 import { examine } from './laws.ts'
 import type { AnyRow } from './rows.ts'
 
@@ -17,6 +19,13 @@ export interface Finding {
 }
 
 const bytesOf = (text: string): Uint8Array => new TextEncoder().encode(text)
+
+/** A frame with one answer to request 1, an error. */
+function answerWith(text: string): Uint8Array {
+  const writer = new ByteWriter()
+  writeAnswer(writer, { type: 'error', requestId: 1, json: bytesOf(text) })
+  return writer.finish()
+}
 
 const member = {
   memberId: 1,
@@ -55,6 +64,18 @@ export const OPEN_FINDINGS: readonly Finding[] = [
     row: 'error body',
     what: 'a code that is an object without a usable toString throws while the message is made',
     example: bytesOf('{"code":{"toString":null}}'),
+    matches: noPrimitive,
+  },
+  {
+    row: 'error that a link hears',
+    what: 'the same in the first answer of a node, which ends the process of the client',
+    example: bytesOf('{"code":{"toString":null}}'),
+    matches: noPrimitive,
+  },
+  {
+    row: 'what a link hears',
+    what: 'the same in any answer',
+    example: answerWith('{"code":{"toString":null}}'),
     matches: noPrimitive,
   },
   {
@@ -116,6 +137,7 @@ export const HANGS: Readonly<Record<string, RegExp>> = {
   'address of a node': /timed out/,
   // Lists in lists are made into a text by recursion, for a message.
   'error body': /call stack/,
+  'error that a link hears': /call stack/,
   // The checksum of lists in lists is made by recursion.
   'identity file': /call stack/,
 }

@@ -53,7 +53,7 @@ const STOPS: readonly Stop[] = [
     ],
   },
   {
-    says: 'unreadable: a requestVote',
+    says: 'unreadable',
     by: 'any message with the term 2^53 - 1, after which the next campaign has a term that no decoder takes, nor the log on disk',
     steps: [hear('heartbeatResponse', { term: 7 }), hear('heartbeat'), hear('timeoutNow')],
   },

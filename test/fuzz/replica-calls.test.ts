@@ -82,7 +82,8 @@ const ACTIONS = [
   'reply',
   'reply',
   'frame',
-  'frame',
+  'forward',
+  'forward',
   'view',
   'close link',
   'hand over',
@@ -249,6 +250,9 @@ class World {
         ] as string,
       )
       this.#receive(from, { type: 'leaderView', term, body })
+    } else if (what === 'forward') {
+      const body = COMMANDS[which] ?? bytesOf('?')
+      this.#receive(from, { type: 'forward', requestId: which, operation: 'command', body })
     } else if (frame.type !== 'raft') {
       const body =
         frame.type === 'forward' && which < 4 ? (COMMANDS[which] as Uint8Array) : frame.body

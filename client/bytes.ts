@@ -11,13 +11,12 @@ export class MalformedError extends Error {
 const TWO_32 = 0x1_0000_0000
 
 export class ByteWriter {
+  // Without a DataView: making one costs more than most of these few bytes, and every command and session passes here.
   #bytes: Uint8Array
-  #view: DataView
   #length = 0
 
   constructor(capacityBytes = 64) {
     this.#bytes = new Uint8Array(capacityBytes)
-    this.#view = new DataView(this.#bytes.buffer)
   }
 
   get length(): number {
@@ -26,27 +25,27 @@ export class ByteWriter {
 
   u8(value: number): this {
     const at = this.#reserve(1)
-    this.#view.setUint8(at, value)
+    this.#bytes[at] = value
     return this
   }
 
   u16(value: number): this {
     const at = this.#reserve(2)
-    this.#view.setUint16(at, value)
+    this.#bytes[at] = value >>> 8
+    this.#bytes[at + 1] = value
     return this
   }
 
   u32(value: number): this {
-    const at = this.#reserve(4)
-    this.#view.setUint32(at, value)
+    this.patchU32(this.#reserve(4), value)
     return this
   }
 
   /** A non-negative safe integer in 8 bytes. */
   u64(value: number): this {
     const at = this.#reserve(8)
-    this.#view.setUint32(at, Math.floor(value / TWO_32))
-    this.#view.setUint32(at + 4, value >>> 0)
+    this.patchU32(at, Math.floor(value / TWO_32))
+    this.patchU32(at + 4, value >>> 0)
     return this
   }
 
@@ -64,7 +63,11 @@ export class ByteWriter {
 
   /** Overwrites an u32 written earlier, for lengths known only later. */
   patchU32(at: number, value: number): void {
-    this.#view.setUint32(at, value)
+    const bytes = this.#bytes
+    bytes[at] = value >>> 24
+    bytes[at + 1] = value >>> 16
+    bytes[at + 2] = value >>> 8
+    bytes[at + 3] = value
   }
 
   /** A copy of exactly what was written. */
@@ -79,7 +82,6 @@ export class ByteWriter {
       const grown = new Uint8Array(Math.max(needed, this.#bytes.length * 2))
       grown.set(this.#bytes.subarray(0, at))
       this.#bytes = grown
-      this.#view = new DataView(grown.buffer)
     }
     this.#length = needed
     return at
@@ -89,13 +91,10 @@ export class ByteWriter {
 /** Returns views of its input: copy (`slice`) what outlives the buffer. Throws MalformedError past the end. */
 export class ByteReader {
   readonly #bytes: Uint8Array
-  readonly #view: DataView
-  #at: number
+  #at = 0
 
   constructor(bytes: Uint8Array) {
     this.#bytes = bytes
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-    this.#at = 0
   }
 
   get remaining(): number {
@@ -103,7 +102,7 @@ export class ByteReader {
   }
 
   u8(): number {
-    return this.#view.getUint8(this.#take(1))
+    return this.#bytes[this.#take(1)] as number
   }
 
   /** A byte that is 0 or 1: anything else is malformed, so that one value has one encoding. */
@@ -114,18 +113,19 @@ export class ByteReader {
   }
 
   u16(): number {
-    return this.#view.getUint16(this.#take(2))
+    const at = this.#take(2)
+    return ((this.#bytes[at] as number) << 8) | (this.#bytes[at + 1] as number)
   }
 
   u32(): number {
-    return this.#view.getUint32(this.#take(4))
+    return this.#u32At(this.#take(4))
   }
 
   u64(): number {
     const at = this.#take(8)
-    const high = this.#view.getUint32(at)
+    const high = this.#u32At(at)
     if (high > 0x1f_ffff) throw new MalformedError('an integer is larger than 2^53 - 1')
-    return high * TWO_32 + this.#view.getUint32(at + 4)
+    return high * TWO_32 + this.#u32At(at + 4)
   }
 
   raw(count: number): Uint8Array {
@@ -144,6 +144,16 @@ export class ByteReader {
   /** Asserts that nothing is left over: a longer message is malformed, not "newer". */
   end(): void {
     if (this.remaining !== 0) throw new MalformedError(`${this.remaining} bytes left over`)
+  }
+
+  /** Big-endian; the four bytes are there. */
+  #u32At(at: number): number {
+    const bytes = this.#bytes
+    const low =
+      ((bytes[at + 1] as number) << 16) |
+      ((bytes[at + 2] as number) << 8) |
+      (bytes[at + 3] as number)
+    return (bytes[at] as number) * 0x100_0000 + low
   }
 
   #take(count: number): number {

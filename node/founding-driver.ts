@@ -34,6 +34,7 @@ export interface FoundingDriverParts {
 }
 
 const ENCODER = new TextEncoder()
+const NOTHING = new Uint8Array(0)
 const DECODER = new TextDecoder()
 
 export class FoundingDriver {
@@ -102,9 +103,11 @@ export class FoundingDriver {
 
   #perform(effects: FoundingDrain): void {
     const { transport, peers, alarms, log, fatal } = this.#parts
-    for (const { to, message } of effects.send) {
+    // Everybody is told the same.
+    const [first] = effects.send
+    const body = first === undefined ? NOTHING : ENCODER.encode(JSON.stringify(first.message))
+    for (const { to } of effects.send) {
       const peer = peers.identityOfKey(to)
-      const body = ENCODER.encode(JSON.stringify(message))
       if (peer !== null) transport.send(peer, [{ type: 'founding', body }])
     }
     for (const { level, kind, text } of effects.notices) {

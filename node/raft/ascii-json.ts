@@ -4,10 +4,24 @@
  */
 
 export function encodeAsciiJson(value: unknown): Uint8Array {
-  const text = JSON.stringify(value).replace(
+  const text = JSON.stringify(value)
+  const bytes = new Uint8Array(text.length)
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if (code > 0x7f) return encodeAscii(escaped(text))
+    bytes[i] = code
+  }
+  return bytes
+}
+
+function escaped(text: string): string {
+  return text.replace(
     /[\u0080-\uffff]/g,
     (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
   )
+}
+
+function encodeAscii(text: string): Uint8Array {
   const bytes = new Uint8Array(text.length)
   for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i)
   return bytes

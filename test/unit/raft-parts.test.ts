@@ -30,6 +30,23 @@ gate('a promise leaves when both its hard state and its index are durable, in or
   assert.is(one.size, 0)
 })
 
+gate('an acknowledgement that waits already is not held again, whatever else is', () => {
+  const one = new SaveGate()
+  const ack = (peer: string, matchIndex: number): Outgoing => ({
+    to: peer,
+    message: { type: 'appendResponse', term: 1, accepted: true, matchIndex },
+  })
+  for (let i = 0; i < 100; i++) one.hold(ack('a', 5), { hardVersion: 1, index: 5 })
+  assert.is(one.size, 1)
+  one.hold(ack('b', 5), { hardVersion: 1, index: 5 })
+  one.hold(ack('a', 6), { hardVersion: 1, index: 6 })
+  one.hold(ack('a', 5), { hardVersion: 2, index: 5 })
+  one.hold(promise('a'), { hardVersion: 1, index: 0 })
+  one.hold(promise('a'), { hardVersion: 1, index: 0 })
+  assert.is(one.size, 6)
+  assert.is(to(one.release({ hardVersion: 1, index: 5 })), 'abaa')
+})
+
 gate('what is dropped never leaves', () => {
   const one = new SaveGate()
   one.hold(promise('a'), { hardVersion: 1, index: 0 })

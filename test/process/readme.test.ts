@@ -118,15 +118,24 @@ for (const line of blocks('sh').flatMap((block) => block.trimEnd().split('\n')))
   })
 }
 
+/** What each program imports, and what it must print. */
+const PROGRAMS: readonly (readonly [string, RegExp])[] = [
+  ['raft-p2p/client', /pepperoni cheddar/],
+  ['raft-p2p/testing', /counted 3/],
+]
+
 for (const program of blocks('js')) {
-  readme('the program of the client library', async () => {
+  const [, name = ''] = /from '([^']+)'/.exec(program) ?? []
+  readme(`the program that imports ${name}`, async () => {
+    const expected = PROGRAMS.find(([imported]) => imported === name)?.[1]
+    if (expected === undefined) throw new Error('nothing here knows what this program prints')
     const address = (await url()).replace('http', 'ws')
     const source = program.replaceAll('ws://127.0.0.1:7700', address)
     const command = [process.execPath, '--input-type=module', '-e', source]
     const running = new Running({ command, cwd: ROOT, env })
     const { code } = await running.ended()
     assert.is(code, 0, running.tail())
-    assert.match(running.stdout, /pepperoni cheddar/)
+    assert.match(running.stdout, expected)
   })
 }
 

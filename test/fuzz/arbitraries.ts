@@ -209,7 +209,7 @@ export const raftMessage: fc.Arbitrary<RaftMessage> = fc.oneof(
     transfer: fc.boolean(),
   }),
   fc.record({ type: fc.constant('voteResponse' as const), term: u64, granted: fc.boolean() }),
-  append,
+  { weight: 3, arbitrary: append },
   fc.record({
     type: fc.constant('appendResponse' as const),
     term: u64,

@@ -175,13 +175,19 @@ function drawLimits(dice: Dice): Partial<RuntimeLimits> {
 }
 
 function drawClients(dice: Dice, preset: Preset): ClientOptions {
-  const busy = preset === 'hell' ? 2 : 1
+  const isBusy = preset === 'hell' || dice.below(3) === 0
+  const depthMax = dice.pick([1, 1, 1, 4, 16])
+  // Whoever asks for much at once asks less often, so that a busy world is one of many clients and not of many entries.
+  const pauseUsMax = isBusy
+    ? depthMax * dice.magnitude(SECOND_US / 4, 2 * SECOND_US)
+    : dice.magnitude(SECOND_US, 20 * SECOND_US)
   return {
-    count: dice.between(1, 4 * busy),
+    count: dice.between(1, preset === 'hell' ? 8 : 4),
     keys: dice.between(1, 6),
-    depthMax: dice.pick([1, 1, 1, 4, 16]),
+    depthMax,
     pauseUsMin: dice.magnitude(1000, 100_000),
-    pauseUsMax: dice.magnitude(SECOND_US / busy, (20 * SECOND_US) / busy),
+    pauseUsMax,
+    restPpm: dice.pick([0, 10_000, 50_000]),
     restUsMax: 10 * SECOND_US,
     timeoutMs: dice.pick([500, 2000, 10_000]),
     attemptsMax: dice.pick([1, 3, 20]),

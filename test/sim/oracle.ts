@@ -48,6 +48,8 @@ export class Oracle {
   readonly #hashes = new Map<Index, string>()
   readonly #cursors = new Map<SimProcess, Cursor>()
   #highestTerm: Term = 0
+  /** The newest term that anybody has led. */
+  #ledTerm: Term = 0
   #clusterId: string | null = null
 
   constructor(durable: (peer: PeerId) => DurableLog | undefined) {
@@ -128,8 +130,11 @@ export class Oracle {
 
   #checkLeader(process: SimProcess, raft: Raft): void {
     const { term, self, log, tracker } = raft
+    // A leader that was replaced and does not know it may remember what has been rewritten since.
+    const isNewest = term >= this.#ledTerm
+    if (isNewest) this.#ledTerm = term
     for (const [peer, { matchIndex }] of tracker.progress) {
-      const durable = matchIndex === 0 ? undefined : this.#durable(peer)
+      const durable = matchIndex === 0 || !isNewest ? undefined : this.#durable(peer)
       if (durable !== undefined && durable.termAt(matchIndex) !== log.termAt(matchIndex)) {
         const name = process.machine.options.name
         wrong(

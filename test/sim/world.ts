@@ -259,20 +259,21 @@ export class SimWorld {
     return this.#clients.idle ? null : 'clients wait for answers'
   }
 
+  /** A write through this node, asked again where it is refused: a client would do the same. */
   #probe(machine: SimMachine, endUs: number): void {
     const process = machine.process as SimProcess
-    let answered = false
     const { timeline } = this
-    process.request({ type: 'command', command: PROBE, timeoutMs: 300_000 }, (answer) => {
-      answered = answer.ok
-    })
+    let answered = false
+    const ask = (): void =>
+      process.request({ type: 'command', command: PROBE, timeoutMs: 30_000 }, (answer) => {
+        answered = answer.ok
+        if (!answer.ok) timeline.after(LOOK_US, ask)
+      })
+    ask()
     while (this.#failure === null && !answered) {
       if (timeline.nowUs >= endUs) {
-        throw new SimFailure(
-          'liveness',
-          'probe',
-          `no write succeeds through ${machine.options.name}`,
-        )
+        const what = `no write succeeds through ${machine.options.name}`
+        throw new SimFailure('liveness', 'probe', what)
       }
       this.#until(timeline.nowUs + LOOK_US, () => answered)
     }

@@ -153,8 +153,10 @@ export class HostileWorld {
       checkDeeply(this.#raft)
       return unreadable
     } catch (error) {
-      if (error instanceof InvariantError) return error.message
-      throw error
+      if (!(error instanceof InvariantError)) throw error
+      // Beyond 2^53 - 1 adding one changes nothing, and everything that follows is the same fault.
+      const isTermSpent = this.#raft.term > Number.MAX_SAFE_INTEGER
+      return isTermSpent ? `unreadable term: ${error.message}` : error.message
     }
   }
 

@@ -79,13 +79,15 @@ function matters({ op, status, value, expected }: Operation): boolean {
 
 function statesOf(relevant: readonly Operation[]): States {
   const observed: (string | null)[] = []
+  const refuted: (string | null)[] = []
   let appends = false
-  for (const { op, expected, output } of relevant) {
+  for (const { op, status, expected, output } of relevant) {
+    if (status === 'fail') refuted.push(expected)
     if (op === 'get') observed.push(output)
     else if (op === 'cas') observed.push(expected)
     else if (op === 'append') appends = true
   }
-  return new States(observed, { appends })
+  return new States(observed, { appends, refuted })
 }
 
 function effectOf(operation: Operation, states: States): Effect {

@@ -10,14 +10,16 @@
  *
  * 1. A READ or DIFFERS that fits now is linearized at once, and not reconsidered. It changes no state, so a winning order stays
  *    valid when it moves to the front.
- * 2. An optional operation is tried only if some candidate comes to need it. Take a winning order with the fewest optional
- *    operations, and each as late as possible, and let it begin with the optional X, which leads from s to x. If x were s, if X
- *    were last, or if a WRITE came next, the order without X would be valid and shorter. So next comes a Y which is
+ * 2. An optional operation is tried only if some candidate comes to need it. Among the winning orders with the fewest optional
+ *    operations, take one where these stand as late as possible (the sum of their places is largest), and let it begin with the
+ *    optional X, which leads from s to x. If x were s, if X were last, or if a WRITE came next, the order without X would be valid
+ *    and shorter. So next comes a Y which is
  *    - a READ or CAS that compares with x, or
  *    - a DIFFERS. It compares with s, or reduction 1 had taken it before X; or
- *    - an APPEND that leads elsewhere than it would from s, where X could be left out. If it leads to UNSEEN, some DIFFERS is
- *      left (with none, what follows up to the next WRITE is APPENDs only, which fit without X too: shorter again), and X is no
- *      WRITE of UNSEEN (else Y could come first, and X later).
+ *    - an APPEND. Let it lead from x to y, and from s to t. Then y is not t, or X could be left out. If Y is optional, y is not x,
+ *      or Y could be left out. If it is required and X is no CAS, X does not lead from t to y, or X could stand later. And
+ *      if y is UNSEEN, then t can grow into a value that a DIFFERS compares with: what follows up to the next WRITE is APPENDs
+ *      and DIFFERS only, and else all of these would fit without X.
  *    As X precedes nothing, Y is a candidate before X as well, and it is enough to look at the candidates.
  * 3. Of optional operations that do the same, the one called first is taken first. In a winning order, the two can change
  *    places, or the earlier one can stand in for the later one: its call is earlier, and neither has an end.
@@ -57,8 +59,6 @@ export class Search {
   #state: number
   /** Required operations not linearized. */
   #left: number
-  /** Of those, the DIFFERS. */
-  #differsLeft: number
   /** By depth: what was linearized, in which state, whether it was forced, and the highest required operation before it. */
   #depth = 0
   readonly #stackOperation: Int32Array
@@ -86,7 +86,6 @@ export class Search {
     this.#required = required
     this.#size = size
     this.#statesMax = statesMax
-    this.#differsLeft = problem.kind.filter((kind) => kind === DIFFERS).length
     this.#state = problem.initial
     this.#left = required
     this.#head = 2 * required
@@ -249,15 +248,22 @@ export class Search {
     const result = this.#after(operation, this.#state)
     if (result === this.#state) return false
     if (this.#differsWaits || this.#wanted[result] === this.#stamp) return true
-    const isBlind = result === UNSEEN && this.#problem.kind[operation] === WRITE
-    const mayHide = this.#differsLeft > 0 && !isBlind
     for (const append of this.#appends) {
-      if (append === operation) continue
-      const appended = this.#after(append, result)
-      if (appended === UNSEEN && !mayHide) continue
-      if (appended !== this.#after(append, this.#state)) return true
+      if (append !== operation && this.#isNeededBy(append, operation, result)) return true
     }
     return false
+  }
+
+  /** Reduction 2: an APPEND as Y, and X, which leads to `result`. */
+  #isNeededBy(append: number, operation: number, result: number): boolean {
+    const { kind, states } = this.#problem
+    const both = this.#after(append, result)
+    const alone = this.#after(append, this.#state)
+    if (both === alone) return false
+    if (append >= this.#required) {
+      if (both === result) return false
+    } else if (kind[operation] !== CAS && this.#after(operation, alone) === both) return false
+    return both !== UNSEEN || states.mayBeRefuted(alone)
   }
 
   #take(operation: number, forced: number): void {
@@ -267,7 +273,6 @@ export class Search {
     this.#stackForced[depth] = forced
     this.#stackTop[depth] = this.#top
     if (forced !== FORCED) this.#state = this.#after(operation, this.#state)
-    if (this.#problem.kind[operation] === DIFFERS) this.#differsLeft--
     if (operation >= this.#required) {
       const bit = operation - this.#required
       this.#optionalBits[bit >>> 5] = (this.#optionalBits[bit >>> 5] as number) | (1 << (bit & 31))
@@ -289,7 +294,6 @@ export class Search {
     const operation = this.#stackOperation[depth] as number
     this.#state = this.#stackState[depth] as number
     this.#top = this.#stackTop[depth] as number
-    if (this.#problem.kind[operation] === DIFFERS) this.#differsLeft++
     if (operation >= this.#required) {
       const bit = operation - this.#required
       this.#optionalBits[bit >>> 5] = (this.#optionalBits[bit >>> 5] as number) & ~(1 << (bit & 31))

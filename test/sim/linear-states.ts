@@ -41,8 +41,14 @@ export class States {
   readonly #end: number[] = [0, 0]
   readonly #length: number[] = [0, 0]
 
-  /** `observed` is O, in any order and with repetitions. */
-  constructor(observed: readonly (string | null)[], options: { readonly appends: boolean }) {
+  /** How many of the first so many strings of O some DIFFERS compares with. */
+  readonly #refuted: Int32Array
+
+  /** `observed` is O and `refuted` the part of it that failed comparisons expected, in any order and with repetitions. */
+  constructor(
+    observed: readonly (string | null)[],
+    options: { readonly appends: boolean; readonly refuted: readonly (string | null)[] },
+  ) {
     const distinct = new Set(observed)
     this.#appends = options.appends
     this.#comparesAbsent = distinct.delete(null)
@@ -51,6 +57,11 @@ export class States {
     this.#longest = options.appends
       ? sorted.filter((value, place) => sorted[place + 1]?.startsWith(value) !== true)
       : []
+    const refuted = new Set(options.refuted)
+    this.#refuted = new Int32Array(sorted.length + 1)
+    for (const [place, value] of sorted.entries()) {
+      this.#refuted[place + 1] = (this.#refuted[place] as number) + (refuted.has(value) ? 1 : 0)
+    }
     if (options.appends) return
     for (const value of sorted) this.#exact.set(value, FIRST_SEEN + this.#exact.size)
   }
@@ -72,6 +83,13 @@ export class States {
   /** Whether an append of `text` can lead to anything but UNSEEN, from any state. */
   mayAppear(text: string): boolean {
     return this.#longest.some((value) => value.includes(text))
+  }
+
+  /** Whether appends to a value (not absent) of `state` can lead to one that a failed comparison expected. */
+  mayBeRefuted(state: number): boolean {
+    if (state === UNSEEN) return false
+    const first = this.#first[state] as number
+    return this.#refuted[this.#end[state] as number] !== this.#refuted[first]
   }
 
   /** Among the strings at [first, end), which agree on their first `length` code units, the ones that go on with `text`. */

@@ -185,7 +185,7 @@ for (const [name, mix] of Object.entries(MIXES)) {
         delayUsMax: 4 + random.below(20),
       })
       compare(history, random, counts, `${name}, not mutated ${seed}`)
-      for (let times = random.below(3); times >= 0; times--) history = mutate(history, random)
+      for (let times = random.below(6); times >= 0; times--) history = mutate(history, random)
       if (history.length <= 8) compare(history, random, counts, `${name}, mutated ${seed}`)
     }
     assert.ok(counts.good > 100 && counts.bad > 100, JSON.stringify(counts))

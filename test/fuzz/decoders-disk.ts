@@ -101,6 +101,7 @@ const pieces = fc
 /** What was read is all that stands in the body, and nothing of what stands behind it. */
 function recordIsSound(record: LogRecord, input: Uint8Array): void {
   assert.ok(record.end <= input.length)
+  assert.is(recordBytes(batchOf(record)), record.end - record.at, 'more was read than stands there')
   const vote = record.hardState?.vote ?? ''
   // The decoder takes a vote that is no ASCII; nobody writes one.
   if (/[^\0-\x7f]/.test(vote)) return

@@ -5,6 +5,7 @@ import { Alarms } from '../../node/alarms.ts'
 import {
   blankRecord,
   entry1Bytes,
+  type Founder,
   type FoundingMessage,
   type FoundingRecord,
   foundersOf,
@@ -43,6 +44,7 @@ import {
   clusterId,
   configurationRecord,
   entries,
+  founder,
   foundingMessage,
   foundingRecord,
   hex,
@@ -322,6 +324,20 @@ function recordIsSound({ floor, pledge, bound }: FoundingRecord): void {
   if (bound?.how === 'founded') assert.is(bound.clusterId, pledge?.clusterId)
 }
 
+/** Right in everything but the order of the founders, some of whom may have one key. */
+function unordered([id, founders]: [string, Founder[]]): Uint8Array {
+  const listed = founders.flatMap((one, at) => (at % 2 === 0 ? [one] : [one, { ...one }]))
+  const members = listed.map((one, at) => ({ memberId: at + 1, ...one }))
+  const voters = members.map(({ memberId }) => memberId)
+  const nextMemberId = members.length + 1
+  return encodeConfigurationRecord({
+    clusterId: id,
+    foundingSet: members.map((member) => member.nodeKey),
+    settings: {},
+    configuration: { voters, votersOutgoing: [], learners: [], members, nextMemberId },
+  })
+}
+
 /** The offer that a record would hold with this entry; whoever offers it names what stands in it. */
 function offerOf(entry1: Uint8Array): Offer | null {
   const { clusterId: id, foundingSet } = (decodeAsciiJson(entry1) ?? {}) as Record<string, unknown>
@@ -364,6 +380,7 @@ const FOUNDING: readonly AnyRow[] = [
     values: offer,
     encode: entry1Bytes,
     decode: orNull(offerOf),
+    noise: fc.tuple(clusterId, fc.array(founder, { minLength: 1, maxLength: 3 })).map(unordered),
     shown: foundersOf,
     sound: (pledge) => recordIsSound({ seq: 1, floor: pledge.round, pledge, bound: null }),
   }),

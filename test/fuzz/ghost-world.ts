@@ -229,7 +229,9 @@ export class GhostWorld {
       this.#checkPromise(to, message)
       this.#send(this.#self, to, message)
     }
-    for (const entry of ready.committed) this.#noteEntry(entry)
+    for (let index = 1; index <= raft.log.commitIndex; index++) {
+      this.#noteEntry(raft.log.entryAt(index) as Entry)
+    }
     for (const { requestId, index } of ready.reads) {
       this.seen.reads++
       assert.ok(index >= (this.#asked.get(requestId) ?? 0), 'a stale read')

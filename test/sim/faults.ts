@@ -125,6 +125,7 @@ export class Faults {
       case 'stop':
       case 'pause':
       case 'pauseAll':
+      case 'stallLeader':
       case 'slow':
       case 'transfer':
         return this.#onProcess(kind)
@@ -294,6 +295,8 @@ export class Faults {
         })
         return true
       }
+      case 'stallLeader':
+        return this.#stallLeader()
       case 'slow':
         if (process === null) return false
         process.slowUs = dice.magnitude(1000, 300_000)
@@ -304,6 +307,24 @@ export class Faults {
       default:
         return leader()?.process?.runtime?.handOver() ?? false
     }
+  }
+
+  /**
+   * The leader stands still in the middle of something; others go on without it. It wakes up to new requests, and to answers that
+   * were sent before anybody had replaced it (HAZARDS, reads: after a stall).
+   */
+  #stallLeader(): boolean {
+    const { dice, leader, network, machines, timeline } = this.#world
+    const machine = leader()
+    const process = machine?.process ?? null
+    if (machine === null || process === null) return false
+    const stallUs = dice.between(2 * SECOND_US, 8 * SECOND_US)
+    for (const { index } of machines) {
+      if (index !== machine.index) network.clog(index, machine.index, stallUs + dice.below(200_000))
+    }
+    timeline.after(dice.magnitude(100, 30_000), () => process.pause())
+    this.#until(stallUs, stallUs, () => process.resume())
+    return true
   }
 
   // --- disks --------------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ export const FAULT_KINDS = [
   'stop',
   'pause',
   'pauseAll',
+  'stallLeader',
   'slow',
   'slowDisk',
   'hungDisk',
@@ -92,6 +93,9 @@ export interface SimOptions {
   readonly segmentBytes: number
   readonly limits: Partial<RuntimeLimits>
   readonly clients: ClientOptions
+  /** Chance that two machines cannot reach each other at first, for up to `strangersUsMax`. */
+  readonly strangersPpm: number
+  readonly strangersUsMax: number
   /** Before this nothing fails, so that half of the worlds see their trouble as a cluster and not while founding one. */
   readonly calmUs: number
   readonly faultUsMin: number
@@ -128,12 +132,14 @@ export function drawOptions(seed: number, preset: Preset, nodes: number | null =
     turnUsMax: dice.magnitude(1, 2000),
     clockPpmSpread: dice.pick([0, 1000, 50_000, 200_000]),
     useCodec: dice.below(8) === 0,
-    weather: drawWeather(dice, severity),
+    weather: isFounding ? slowly(drawWeather(dice, severity), dice) : drawWeather(dice, severity),
     diskUsMin: isSlow ? 120_000 : dice.magnitude(20, 1000),
     diskUsMax: isSlow ? 300_000 : dice.magnitude(1000, 20_000),
     segmentBytes: dice.pick([8192, 8192, 16_384, 65_536]),
     limits: drawLimits(dice),
     clients: drawClients(dice, preset),
+    strangersPpm: isFounding ? dice.pick([0, 150_000, 350_000]) : 0,
+    strangersUsMax: dice.between(5, 30) * SECOND_US,
     calmUs: isFounding || dice.below(3) === 0 ? 0 : 8 * SECOND_US,
     faultUsMin: 200_000 / severity ** 2,
     faultUsMax: dice.magnitude((2 * SECOND_US) / severity, (16 * SECOND_US) / severity),
@@ -175,7 +181,9 @@ function drawLimits(dice: Dice): Partial<RuntimeLimits> {
 }
 
 function drawClients(dice: Dice, preset: Preset): ClientOptions {
-  const isBusy = preset === 'hell' || dice.below(3) === 0
+  // Where nearly all that is asked are reads, they meet rounds that are under way.
+  const isReading = dice.below(5) === 0
+  const isBusy = preset === 'hell' || isReading || dice.below(3) === 0
   const depthMax = dice.pick([1, 1, 1, 4, 16])
   // Whoever asks for much at once asks less often, so that a busy world is one of many clients and not of many entries.
   const pauseUsMax = isBusy
@@ -192,10 +200,10 @@ function drawClients(dice: Dice, preset: Preset): ClientOptions {
     timeoutMs: dice.pick([500, 2000, 10_000]),
     attemptsMax: dice.pick([1, 3, 20]),
     valueBytesMax: dice.pick([0, 0, 0, 200, 3000]),
-    getPpt: dice.between(100, 600),
+    getPpt: isReading ? 800 : dice.between(100, 600),
     stalePpt: dice.pick([0, 50]),
-    casPpt: dice.between(0, 150),
-    appendPpt: dice.between(0, 150),
+    casPpt: dice.between(0, isReading ? 50 : 150),
+    appendPpt: dice.between(0, isReading ? 50 : 150),
     deletePpt: dice.between(0, 50),
   }
 }
@@ -213,6 +221,15 @@ function drawFaults(dice: Dice, preset: Preset): Record<FaultKind, number> {
     }
   }
   return weights
+}
+
+/** Founding is a matter of milliseconds: only where messages take longer are two offers under way at once. */
+function slowly(weather: Weather, dice: Dice): Weather {
+  if (dice.below(2) === 0) return weather
+  return {
+    ...weather,
+    delayUsMax: weather.delayUsMin + dice.magnitude(SECOND_US / 10, 3 * SECOND_US),
+  }
 }
 
 /** Links that come and go are what makes blank nodes disagree about who is there. */

@@ -180,6 +180,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     find: '    this.#waiting.push(requestId)\n',
     replace:
       '    if (this.#current !== null) this.#current.requestIds.push(requestId)\n    else this.#waiting.push(requestId)\n',
+    preset: 'hell',
     breaks: 'HAZARDS, reads',
   },
   {
@@ -209,6 +210,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     file: 'node/forwards.ts',
     find: '    this.#nextId = options.life * IDS_PER_LIFE + 1\n',
     replace: '    this.#nextId = 1\n',
+    preset: 'hell',
     breaks: 'HAZARDS, reads',
   },
   {

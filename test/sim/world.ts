@@ -151,6 +151,7 @@ export class SimWorld {
         if (machine.process === null) this.#faults.ended(machine)
       })
     }
+    this.#estrange(dice)
     this.#clients.start()
     timeline.after(options.calmUs, () => this.#faults.start())
     this.#until(options.cruelUs, () => false)
@@ -159,6 +160,22 @@ export class SimWorld {
     if (this.#failure !== null) return
     this.#clients.checkRefused()
     this.#checkHistory()
+  }
+
+  /** Blank nodes that do not all see each other are what makes two of them offer different sets. */
+  #estrange(dice: Dice): void {
+    const { strangersPpm, strangersUsMax } = this.options
+    for (const { index: a } of this.machines) {
+      for (let b = 0; b < a; b++) {
+        if (!dice.chance(strangersPpm)) continue
+        this.#network.cut(a, b)
+        this.#network.cut(b, a)
+        this.timeline.after(dice.between(SECOND_US, strangersUsMax), () => {
+          this.#network.mend(a, b)
+          this.#network.mend(b, a)
+        })
+      }
+    }
   }
 
   #until(atUs: number, stop: () => boolean): boolean {

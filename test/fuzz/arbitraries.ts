@@ -179,7 +179,8 @@ export const hardState: fc.Arbitrary<HardState> = fc.record({
 
 // --- frames ---------------------------------------------------------------------------------------------------------
 
-const append = before
+/** What a leader could send. */
+export const append = before
   .chain((id) => fc.record({ id: fc.constant(id), entries: entriesAfter(id, 12), lead: fc.nat(5) }))
   .chain(({ id, entries: all, lead }) =>
     fc.record({

@@ -7,9 +7,9 @@ import { everyByte } from './laws.ts'
 import { examined } from './open-findings.ts'
 import { holds } from './runs.ts'
 
-const RUNS = 12
+const RUNS = 8
 /** The head of a segment is a block of zeros behind its fields. */
-const BYTES_MAX = 130
+const BYTES_MAX = 150
 
 const bytes = suite('every byte')
 

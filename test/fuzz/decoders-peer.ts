@@ -41,6 +41,7 @@ import {
 import { decodeHello, encodeHello, isProof, peerUrl } from '../../node/transport/hello.ts'
 import type { Hello, Link } from '../../node/transport/transport.ts'
 import {
+  append,
   clusterId,
   configurationRecord,
   entries,
@@ -257,6 +258,18 @@ const LINKS: readonly AnyRow[] = [
       .tuple(fc.nat(48), fc.uint8Array({ maxLength: 120 }))
       .map(([type, body]) => new Uint8Array([1, ...new Array(16).fill(7), type, 0, 0, 0, ...body])),
     again: 'bytes',
+  }),
+  row<Uint8Array, Batch>({
+    name: 'Append of a leader',
+    covers: ['node/transport/codec.ts#decodeBatch'],
+    kind: 'bytes',
+    values: append.map((message) => ({ clusterId: null, frames: [{ type: 'raft', message }] })),
+    encode: ({ frames }) => encodeBatch(null, frames),
+    decode: throwing(decodeBatch, MalformedFrame),
+    sound: ({ frames }) => {
+      for (const frame of frames) if (frame.type === 'raft') messageIsSound(frame.message)
+    },
+    again: 'no',
   }),
   row<Uint8Array, Hello>({
     name: 'hello',

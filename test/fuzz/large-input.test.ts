@@ -1,6 +1,6 @@
 // timeout: 300 s
 /**
- * Decoders on 120,000 characters of the same: what is quadratic, or goes as deep as its input, shows here. The deadline
+ * Decoders on 140,000 characters of the same: what is quadratic, or goes as deep as its input, shows here. The deadline
  * is there to name a decoder that hangs, and a linear one needs less than a tenth of it.
  */
 import { Script } from 'node:vm'
@@ -13,9 +13,10 @@ import { HANGS, isHanging } from './open-findings.ts'
 import type { AnyRow } from './rows.ts'
 import { SEED } from './runs.ts'
 
-const SIZE = 120_000
+const SIZE = 140_000
 /** Of lists in lists: more than a stack holds. */
 const DEPTH = 50_000
+/** Of processor time. */
 const DEADLINE_MS = 1500
 
 /** What is repeated: each is a beginning that some pattern or loop may go back to. */
@@ -40,7 +41,19 @@ const script = new Script('globalThis.decodeLarge()')
 /** Ends what does not end by itself, even in the middle of a regular expression. */
 function within(work: () => void): void {
   Object.assign(globalThis, { decodeLarge: work })
-  script.runInThisContext({ timeout: DEADLINE_MS })
+  for (let patience = 1; ; patience *= 4) {
+    const before = process.cpuUsage()
+    try {
+      script.runInThisContext({ timeout: patience * DEADLINE_MS })
+      return
+    } catch (error) {
+      // A machine that is busy with something else is no fault of the decoder.
+      const { user, system } = process.cpuUsage(before)
+      const isStarved = (user + system) / 1000 < DEADLINE_MS / 2
+      const isTimeout = (error as { code?: unknown }).code === 'ERR_SCRIPT_EXECUTION_TIMEOUT'
+      if (!isTimeout || !isStarved) throw error
+    }
+  }
 }
 
 /** A valid input, and inputs that begin, end or are filled with very many of one piece. */
@@ -68,7 +81,7 @@ function texts(text: string): string[] {
     const many = piece.repeat(SIZE / piece.length)
     const middle = Math.floor(text.length / 2)
     const inside = text.slice(0, middle) + many + text.slice(middle)
-    return [many, many + text, `${text}${many}x`, inside]
+    return [many, `${text}${many}x`, inside]
   })
 }
 

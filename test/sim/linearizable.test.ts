@@ -84,6 +84,11 @@ const GOOD: readonly (readonly [string, string])[] = [
   ['an unknown append', '1 append a 0..?; 2 append b 1..2; 3 get =b 3..4; 3 get =ba 5..6'],
   ['an unknown append under another', '1 append a 0..?; 2 append b 1..?; 3 get =ab 5..6'],
   ['an unseen unknown write makes a cas fail', '1 put a 0..1; 2 put b 1..?; 3 cas a>c 5..6 fail'],
+  ['an unknown cas hides behind an append', '1 cas ->a 0..?; 2 append b 1..2; 3 cas b>c 5..6 fail'],
+  [
+    'an unknown append hides behind another',
+    '1 append a 0..?; 2 append b 1..2; 3 cas b>c 5..6 fail; 4 cas ba>c 5..6 fail',
+  ],
   ['an unknown write hides behind an append', '1 put a 0..?; 2 append b 1..2; 3 cas b>c 5..6 fail'],
   ['an unknown get says nothing', '1 put a 0..1; 2 get 2..?; 3 get =a 4..5'],
   ['what certainly failed had no effect', '1 put a 0..1; 2 put b 2..3 fail; 3 get =a 4..5'],
@@ -338,7 +343,7 @@ lines('the format', () => {
 lines('what is written is read back', () => {
   const all = [...GOOD, ...BAD].flatMap(([, text]) => history(text))
   const odd = { ...(all[0] as Operation), key: '\n"\u2028\ud800é', output: '\u0000\\' }
-  const late = { ...(all[0] as Operation), callUs: 2 ** 53 - 2, returnUs: 2 ** 53 - 1 }
+  const late = { ...(all[0] as Operation), callUs: 2 ** 53 - 21, returnUs: 2 ** 53 - 1 }
   const written = writeHistory([...all, odd, late])
   assert.is(written.split('\n').length, all.length + 3)
   assert.equal(readHistory(written), [...all, odd, late])

@@ -143,14 +143,9 @@ class Wal implements LogStorage {
       lastIndex: batch.entries.at(-1)?.index ?? null,
       done,
     }
-    if (this.#fatal !== null) {
-      const fatal = this.#fatal
-      this.#disk.soon(() => this.#finish(fatal))
-    } else if (batch.hardState === null && batch.entries.length === 0) {
-      this.#disk.soon(() => this.#finish(null))
-    } else {
-      this.#place(this.#pending)
-    }
+    if (this.#fatal !== null) this.#finishSoon(this.#fatal)
+    else if (batch.hardState === null && batch.entries.length === 0) this.#finishSoon(null)
+    else this.#place(this.#pending)
   }
 
   close(done: () => void): void {
@@ -292,6 +287,15 @@ class Wal implements LogStorage {
     const late = segment.position - SEGMENT_HEADER_BYTES >= roomBytes * PREALLOCATE_AT
     const idle = !this.#preparing && !this.#noRoomAhead && !this.#closing
     if (late && idle && this.#spares.length === 0) this.#prepare()
+  }
+
+  /** Nothing of this save goes to the disk, and it waits for no segment. */
+  #finishSoon(error: StorageError | null): void {
+    this.#writing = true
+    this.#disk.soon(() => {
+      this.#writing = false
+      this.#finish(error)
+    })
   }
 
   #finish(error: StorageError | null): void {

@@ -11,8 +11,11 @@ export class DurableLog {
   readonly #name: string
   hardState: HardState | null = null
   #entries: Entry[] = []
-  /** Handed to the disk, and not confirmed: it may be there or not. */
-  #doubt: Save | null = null
+  /**
+   * Handed to the disk since the last confirmation: at most one of them may be there. One that found no room may lie whole where
+   * the next one was to be written (docs/wal.md); nobody was told of it, so that nothing depends on it.
+   */
+  #doubts: Save[] = []
 
   constructor(name: string) {
     this.#name = name
@@ -37,7 +40,7 @@ export class DurableLog {
   forget(): void {
     this.hardState = null
     this.#entries = []
-    this.#doubt = null
+    this.#doubts = []
   }
 
   /** Wraps a log that was just opened; checks that it holds what it must. */
@@ -47,11 +50,11 @@ export class DurableLog {
     return {
       recovered: log.recovered,
       save: (batch, done) => {
-        this.#doubt = { hardState: batch.hardState, entries: [...batch.entries] }
+        this.#doubts.push({ hardState: batch.hardState, entries: [...batch.entries] })
         log.save(batch, (error) => {
           if (error === null) {
             this.#write(batch)
-            this.#doubt = null
+            this.#doubts = []
           }
           done(error)
         })
@@ -62,15 +65,17 @@ export class DurableLog {
 
   #checkRecovered({ recovered }: LogStorage): void {
     const { hardState, entries } = recovered
-    if (this.#is(hardState, entries)) {
-      this.#doubt = null
+    const confirmed = { hardState: this.hardState, entries: this.#entries }
+    for (const doubt of [null, ...this.#doubts]) {
+      this.hardState = confirmed.hardState
+      this.#entries = [...confirmed.entries]
+      if (doubt !== null) this.#write(doubt)
+      if (!this.#is(hardState, entries)) continue
+      this.#doubts = []
       return
     }
-    if (this.#doubt !== null) {
-      this.#write(this.#doubt)
-      this.#doubt = null
-      if (this.#is(hardState, entries)) return
-    }
+    this.hardState = confirmed.hardState
+    this.#entries = confirmed.entries
     const has = `${entries.length} entries, ${describe(hardState)}`
     const must = `${this.#entries.length} entries, ${describe(this.hardState)}`
     wrong(

@@ -322,7 +322,9 @@ export class Faults {
     for (const { index } of machines) {
       if (index !== machine.index) network.clog(index, machine.index, stallUs + dice.below(200_000))
     }
-    timeline.after(dice.magnitude(100, 30_000), () => process.pause())
+    timeline.after(dice.magnitude(100, 30_000), () => {
+      if (!this.#isOver) process.pause()
+    })
     this.#until(stallUs, stallUs, () => process.resume())
     return true
   }

@@ -276,7 +276,7 @@ large('2,000 operations of 8 clients on one key need few configurations', () => 
       const shape = { clients: 8, operations: 2000, keys: 1, unknownPercent, delayUsMax: 1000 }
       const history = atomicHistory({ seed: 1, mix, values: null, ...shape })
       const states = accept(history, name)
-      assert.ok(states < 60_000, `${name}, ${unknownPercent} % unknown: ${states} configurations`)
+      assert.ok(states < 40_000, `${name}, ${unknownPercent} % unknown: ${states} configurations`)
     }
   }
 })

@@ -74,7 +74,7 @@ test('a save after a failure that nobody has seen ends once, with that failure',
   fates.allocation = 1000
   timeline.runUntil(timeline.nowUs + 500 + TURN_US)
   assert.equal([first, written], [[null], [null]])
-  timeline.runUntil(timeline.nowUs + 1000 - 5)
+  timeline.runUntil(timeline.nowUs + 1000 + TURN_US - 5)
   const ends = begin(log, { entries: entries(4, 4) })
   timeline.runUntil(timeline.nowUs + 10_000)
   assert.equal(ends, ['io'])

@@ -265,7 +265,7 @@ export class SimWorld {
       const { replica } = runtime
       if (replica === null) continue
       const { raft } = replica
-      if (!replica.caughtUp) return `${name} has not caught up (leader ${raft.leader?.slice(0, 8)})`
+      if (!runtime.readiness().ready) return `${name}: ${runtime.readiness().reason}`
       leaders.add(raft.leader ?? '')
       commit ??= raft.log.commitIndex
       if (raft.log.commitIndex !== commit || raft.log.appliedIndex !== commit) {
@@ -276,16 +276,20 @@ export class SimWorld {
     return this.#clients.idle ? null : 'clients wait for answers'
   }
 
-  /** A write through this node, asked again where it is refused: a client would do the same. */
+  /** A write through this node, asked again where it is refused or cut off: a client would do the same. */
   #probe(machine: SimMachine, endUs: number): void {
-    const process = machine.process as SimProcess
     const { timeline } = this
     let answered = false
-    const ask = (): void =>
-      process.request({ type: 'command', command: PROBE, timeoutMs: 30_000 }, (answer) => {
-        answered = answer.ok
-        if (!answer.ok) timeline.after(LOOK_US, ask)
+    const ask = (): void => {
+      if (answered) return
+      let refused = false
+      machine.process?.request({ type: 'command', command: PROBE, timeoutMs: 10_000 }, (answer) => {
+        refused = !answer.ok
+        if (refused) timeline.after(LOOK_US, ask)
+        else answered = true
       })
+      timeline.after(20 * SECOND_US, () => !refused && ask())
+    }
     ask()
     while (this.#failure === null && !answered) {
       if (timeline.nowUs >= endUs) {

@@ -116,7 +116,7 @@ const mixed: readonly NamedWorld[] = [
   {
     name: 'N=3 beside a node that expects 2',
     world: { nodes: [two, three, three, three], roundsMax: 3 },
-    quick: true,
+    quick: false,
   },
   {
     name: 'the same two founders named on four nodes',

@@ -36,8 +36,8 @@ for (const named of worlds.filter(({ quick }) => quick)) {
 }
 
 for (const [count, statesMax] of [
-  [4, 20_000],
-  [5, 5_000],
+  [4, 10_000],
+  [5, 3_000],
 ] as const) {
   exhaustive(`N=3, ${count} candidates, 3 rounds: nothing wrong in the first states`, () => {
     const nodes = Array.from({ length: count }, () => three)

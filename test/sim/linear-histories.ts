@@ -133,8 +133,9 @@ function afterwards(
   return op === 'append' ? `${before ?? ''}${value}` : value
 }
 
-/** One change at random: a field of one operation, or one operation left out. The history stays well-formed. */
+/** One change at random: a field of one operation, one left out or one doubled. The history stays well-formed. */
 export function mutate(history: readonly Operation[], random: Random): Operation[] {
+  if (history.length === 0) return []
   const index = random.below(history.length)
   const victim = history[index] as Operation
   const other = history[random.below(history.length)] as Operation

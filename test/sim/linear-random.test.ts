@@ -1,7 +1,7 @@
 // timeout: 120 s
 /**
  * The judge of histories on random ones: small ones against a search of all orders, larger ones that are right by
- * construction, and larger ones with one certain error. LINEAR_ROUNDS=50 runs that many times as many.
+ * construction, and larger ones with one certain error. LINEAR_ROUNDS=20 runs that many times as many.
  */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'

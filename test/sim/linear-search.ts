@@ -16,10 +16,10 @@
  *    and shorter. So next comes a Y which is
  *    - a READ or CAS that compares with x, or
  *    - a DIFFERS. It compares with s, or reduction 1 had taken it before X; or
- *    - an APPEND. Let it lead from x to y, and from s to t. Then y is not t, or X could be left out. If Y is optional, y is not x,
- *      or Y could be left out. If it is required and X is no CAS, X does not lead from t to y, or X could stand later. And
- *      if y is UNSEEN, then t can grow into a value that a DIFFERS compares with: what follows up to the next WRITE is APPENDs
- *      and DIFFERS only, and else all of these would fit without X.
+ *    - an APPEND. Let it lead from x to y, and from s to t. If Y is optional, y is not x, or Y could be left out. If it is required
+ *      and X is no CAS, X does not lead from t to y, or X could stand later. And if y is UNSEEN, then t can grow into a value that
+ *      a DIFFERS compares with: what follows up to the next WRITE is APPENDs and DIFFERS only, and else all of these would fit
+ *      without X.
  *    As X precedes nothing, Y is a candidate before X as well, and it is enough to look at the candidates.
  * 3. Of optional operations that do the same, the one called first is taken first. In a winning order, the two can change
  *    places, or the earlier one can stand in for the later one: its call is earlier, and neither has an end.
@@ -259,7 +259,6 @@ export class Search {
     const { kind, states } = this.#problem
     const both = this.#after(append, result)
     const alone = this.#after(append, this.#state)
-    if (both === alone) return false
     if (append >= this.#required) {
       if (both === result) return false
     } else if (kind[operation] !== CAS && this.#after(operation, alone) === both) return false

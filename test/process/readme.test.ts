@@ -1,5 +1,9 @@
 // timeout: 180 s
-/** Every command in README.md is run as it stands there, or is on a short list of those that run elsewhere. */
+// alone
+/**
+ * Every command in README.md is run as it stands there, or is on a short list of those that run elsewhere. Nothing runs beside it: at a
+ * path that npx has not seen before it builds the package again, under the feet of whatever uses dist/.
+ */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite } from 'uvu'

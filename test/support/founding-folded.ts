@@ -23,7 +23,7 @@ import {
   type Outcome,
   RecordBook,
 } from './founding-book.ts'
-import { Forgetting } from './founding-forget.ts'
+import { Forgetting, setsAlwaysMeet } from './founding-forget.ts'
 import { KindWorld } from './founding-kind.ts'
 import type { Bugs, Limits, Verdict, World } from './founding-model.ts'
 import { NumberMap, SetBook, TupleTable } from './founding-table.ts'
@@ -66,7 +66,10 @@ class FoldedWalk {
   #origins = new Uint32Array(1 << 12)
   /** Options of a choice are digits of this base. */
   readonly #base: number
+  /** By node: those of whom it may hear. */
+  readonly #places: readonly (readonly number[])[]
   readonly #blank: number
+  readonly #setsMeet: boolean
   #fault: Outcome | null = null
 
   constructor(world: World, limits: Limits) {
@@ -74,6 +77,7 @@ class FoldedWalk {
     this.#limits = limits
     this.#bugs = world.bugs ?? {}
     this.#book = new RecordBook(this.#world, false)
+    this.#setsMeet = setsAlwaysMeet(world, this.#book)
     this.#blank = this.#book.intern(blankRecord)
     this.#kind = new KindWorld(this.#world, this.#book)
     this.#forgetting = new Forgetting(this.#book)
@@ -84,8 +88,11 @@ class FoldedWalk {
     this.#histories = world.nodes.map(() => [])
     this.#historyIds = world.nodes.map(() => new Map())
     this.#states = new TupleTable(this.#count)
-    const places = this.#count - (world.ownCopies === true ? 0 : 1)
-    this.#base = 2 ** Math.min(12, Math.floor(42 / Math.max(1, places)))
+    const all = [...world.nodes.keys()]
+    const own = world.ownCopies === true
+    this.#places = all.map((node) => (own ? all : all.filter((at) => at !== node)))
+    const digits = Math.max(1, own ? this.#count : this.#count - 1)
+    this.#base = 2 ** Math.min(12, Math.floor(42 / digits))
   }
 
   run(): Verdict {
@@ -164,8 +171,10 @@ class FoldedWalk {
       })
     }
     const { own } = this.#at(node, state[node] as number)
+    const founded = this.#limits.forget === true ? this.#foundedIn(state) : null
     for (const id of this.#sets.get(set)) {
       const { record, rule } = this.#outcomes[id] as Outcome
+      if (founded !== null && this.#book.clusterOf(record) === founded) continue
       const wrong = turn(record, record) ?? (losesTold.includes(rule) ? turn(own, record) : null)
       if (wrong !== null) return wrong
     }
@@ -204,6 +213,13 @@ class FoldedWalk {
     const histories = state.map((history, node) => this.#at(node, history))
     const needed = this.#forgetting.needed(histories)
     return state.map((history, node) => this.#partOf(node, history, needed[node] as number))
+  }
+
+  /** The cluster that others need not bind themselves to as well (founding-forget.ts), or null. */
+  #foundedIn(state: readonly number[]): string | null {
+    if (!this.#setsMeet) return null
+    const durable = state.map((history, node) => this.#at(node, history).own)
+    return this.#founded(durable)[0] ?? null
   }
 
   #decidesAlike(node: number, state: readonly number[], set: number): boolean {
@@ -290,7 +306,7 @@ class FoldedWalk {
   ): number {
     const { own } = this.#at(node, state[node] as number)
     if (this.#book.isBound(own)) return 0
-    const places = this.#places(state, node)
+    const places = this.#places[node] as readonly number[]
     if (own * this.#base ** places.length >= Number.MAX_SAFE_INTEGER) {
       throw new Error('a choice does not fit into a number')
     }
@@ -299,11 +315,6 @@ class FoldedWalk {
       return this.#at(at, state[at] as number).options
     })
     return this.#visit(node, lists, 0, own, known)
-  }
-
-  #places(state: readonly number[], node: number): readonly number[] {
-    const all = [...state.keys()]
-    return this.#world.ownCopies === true ? all : all.filter((at) => at !== node)
   }
 
   #visit(

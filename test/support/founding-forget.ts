@@ -20,12 +20,19 @@
  *
  * What is left out now would be left out later, too: floors and bonds never go back.
  *
- * The reduction is checked, too: walked with all records, each state of the smaller worlds allows each node exactly what it
- * allows without the old ones (`forget: 'compare'`), and both walks reach the same sets of durable records.
+ * Left out is also every bond (F6, F7) to a cluster X that another node has founded, if any two sets that these nodes may offer have
+ * a key in common. The node then stays as it was, which only leaves it more to do. Whatever its bound record or its hello would
+ * tell others, the first founder's tells as well: that X exists, who founded it, and that each other offer is dead,
+ * its set having a key in common with X. And the kind world goes on from the node as it was, by the same bond.
+ *
+ * The reduction is checked, too. Walked with all records, each state of the smaller worlds allows each node exactly what it
+ * allows without the old ones (`forget: 'compare'`); and both walks reach the same sets of durable records in which at most one
+ * node is bound, and the same kind states.
  */
 import { foundersOf, sameDisk } from '../../node/founding/record.ts'
-import type { RecordBook } from './founding-book.ts'
+import { flagsOf, type RecordBook } from './founding-book.ts'
 import type { Disk } from './founding-lab.ts'
+import type { World } from './founding-model.ts'
 
 interface Told {
   readonly own: number
@@ -127,6 +134,17 @@ export class Forgetting {
     this.#facts[id] = facts
     return facts
   }
+}
+
+/** True when two sets that these nodes may offer cannot be disjoint: there are not enough keys. */
+export function setsAlwaysMeet(world: World, book: RecordBook): boolean {
+  const keys = new Set(book.disks.map((disk) => disk.nodeKey))
+  const sizes = world.nodes.flatMap((_, node) =>
+    flagsOf(world, node)
+      .filter(({ mayFound }) => mayFound !== false)
+      .map(({ expect, founders }) => founders?.length ?? expect),
+  )
+  return 2 * Math.min(...sizes) > keys.size
 }
 
 function isClosed({ members, round }: Facts, floors: readonly number[]): boolean {

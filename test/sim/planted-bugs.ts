@@ -175,15 +175,6 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     breaks: 'rule 4',
   },
   {
-    name: 'a read joins a round that has already been sent',
-    file: 'node/raft/read-rounds.ts',
-    find: '    this.#waiting.push(requestId)\n',
-    replace:
-      '    if (this.#current !== null) this.#current.requestIds.push(requestId)\n    else this.#waiting.push(requestId)\n',
-    preset: 'hell',
-    breaks: 'HAZARDS, reads',
-  },
-  {
     name: 'a read does not wait until its index is applied',
     file: 'node/replica.ts',
     find: '      if (index > appliedIndex) return true\n',

@@ -6,32 +6,24 @@
  * becomeFollower, becomePreCandidate, becomeCandidate and becomeLeader are the only doors between roles.
  */
 import { invariant, unreachable } from './assert.ts'
+import { Campaign, type Campaigner } from './campaign.ts'
 import { Watch } from './checks.ts'
 import { Durability } from './durability.ts'
 import { Echoes } from './echoes.ts'
-import { ElectionTimer } from './election-timer.ts'
 import { Leadership, type ProposeResult } from './leadership.ts'
 import { RaftLog } from './log.ts'
 import { mark } from './marks.ts'
 import {
   type Append,
-  type AppendResponse,
   appendRejected,
   type Heartbeat,
-  type HeartbeatResponse,
   type Outgoing,
-  type PreVote,
-  type PreVoteResponse,
   type RaftMessage,
-  type RequestVote,
-  type TimeoutNow,
-  type VoteResponse,
 } from './messages.ts'
 import type { RaftOptions } from './options.ts'
-import type { RaftEvent, Ready, ResignReason, VoteRefusal } from './ready.ts'
+import type { RaftEvent, Ready, ResignReason } from './ready.ts'
 import { Tracker } from './tracker.ts'
 import type { EntryKind, Index, PeerId, Role, Term } from './types.ts'
-import { preVoteRefusal, type Voter, voteRefusal } from './voting.ts'
 
 export class Raft {
   readonly #options: RaftOptions
@@ -47,9 +39,8 @@ export class Raft {
   /** Set exactly while the role is leader. */
   #leadership: Leadership | null = null
   #leader: PeerId | null = null
-  readonly #votes = new Map<PeerId, boolean>()
 
-  readonly #timer: ElectionTimer
+  readonly #campaign: Campaign
   readonly #watch = new Watch()
 
   constructor(options: RaftOptions) {
@@ -66,10 +57,10 @@ export class Raft {
       saveBytesMax: options.saveBytesMax,
     })
     this.#echoes = new Echoes(options)
-    this.#timer = new ElectionTimer(options)
     this.#tracker = new Tracker(options.self)
     this.#tracker.use(this.#log.configuration?.record.configuration ?? null)
-    this.#resetElectionTimer()
+    this.#campaign = new Campaign(this.#asCampaigner(), options)
+    this.#campaign.reset()
   }
 
   get self(): PeerId {
@@ -117,7 +108,7 @@ export class Raft {
 
   /** Ticks since the leader was last heard, 0 on a leader. */
   get ticksSinceLeader(): number {
-    return this.#role === 'leader' ? 0 : this.#timer.elapsed
+    return this.#role === 'leader' ? 0 : this.#campaign.elapsed
   }
 
   // --- inputs -------------------------------------------------------------------------------------------------
@@ -131,8 +122,7 @@ export class Raft {
       if (reason !== null) this.#resign(reason)
       return
     }
-    this.#timer.elapsed++
-    if (this.#timer.expired) this.#electionTimedOut()
+    this.#campaign.tick()
   }
 
   /** A message from another replica. The caller has authenticated `from`; the core never believes a claim of identity. */
@@ -140,15 +130,21 @@ export class Raft {
     invariant(from !== this.self, 'a message to oneself')
     switch (message.type) {
       case 'preVote':
-        return this.#onPreVote(from, message)
+        return this.#campaign.onPreVote(from, message)
       case 'requestVote':
-        return this.#onRequestVote(from, message)
+        return this.#campaign.onRequestVote(from, message)
       case 'preVoteResponse':
+        if (this.#learnsTerm(message.term)) return
+        return this.#campaign.onPreVoteResponse(from, message)
       case 'voteResponse':
+        if (this.#learnsTerm(message.term)) return
+        return this.#campaign.onVoteResponse(from, message)
       case 'appendResponse':
+        if (this.#learnsTerm(message.term) || message.term < this.term) return
+        return this.#leadership?.onAppendResponse(from, message)
       case 'heartbeatResponse':
-        if (message.term > this.term) return this.#becomeFollower(message.term, null)
-        return this.#onResponse(from, message)
+        if (this.#learnsTerm(message.term) || message.term < this.term) return
+        return this.#leadership?.onHeartbeatResponse(from, message)
       case 'append':
       case 'heartbeat':
         if (message.term < this.term) {
@@ -161,15 +157,9 @@ export class Raft {
           ? this.#onAppend(from, message)
           : this.#onHeartbeat(from, message)
       case 'timeoutNow':
-        return this.#onTimeoutNow(from, message)
+        return this.#campaign.onTimeoutNow(from, message)
       case 'resigned':
-        // The leader said itself that it is none: waiting for the timeout would only waste time.
-        if (message.term === this.term && this.#leader === from) {
-          mark('raft: the leader resigned')
-          this.#leader = null
-          this.#timer.hasten(this.#options.random.below(this.#options.heartbeatTicks))
-        }
-        return
+        return this.#campaign.onResigned(from, message.term)
       default:
         unreachable(message)
     }
@@ -236,44 +226,40 @@ export class Raft {
 
   // --- doors between roles ------------------------------------------------------------------------------------
 
+  /** Whether an answer is of a later term, which ends whatever this node was in its own. */
+  #learnsTerm(term: Term): boolean {
+    if (term <= this.term) return false
+    this.#becomeFollower(term, null)
+    return true
+  }
+
   #becomeFollower(term: Term, leader: PeerId | null): void {
     if (term > this.term) this.#disk.change(term, null)
     this.#role = 'follower'
     this.#leader = leader
     this.#echoes.reset()
-    this.#votes.clear()
     if (this.#leadership !== null) {
       this.#readsLost.push(...this.#leadership.end())
       this.#leadership = null
     }
-    this.#resetElectionTimer()
+    this.#campaign.reset()
   }
 
   #becomePreCandidate(): void {
     invariant(this.#role !== 'leader', 'a leader does not campaign')
     this.#role = 'preCandidate'
     this.#leader = null
-    this.#votes.clear()
-    this.#resetElectionTimer()
-    this.#events.push({ type: 'election.started', term: this.term + 1, preVote: true })
-    const { lastIndex, lastTerm } = this.#log
-    this.#askVoters({ type: 'preVote', term: this.term, lastIndex, lastTerm })
-    this.#votes.set(this.self, true)
-    this.#countVotes()
+    this.#campaign.reset()
+    this.#campaign.askPreVotes()
   }
 
   #becomeCandidate(transfer: boolean): void {
     invariant(this.#role !== 'leader', 'a leader does not campaign')
     this.#role = 'candidate'
     this.#leader = null
-    this.#votes.clear()
     this.#disk.change(this.term + 1, this.self)
-    this.#resetElectionTimer()
-    this.#events.push({ type: 'election.started', term: this.term, preVote: false })
-    const { lastIndex, lastTerm } = this.#log
-    // RequestVote leaves in parallel with the save, but the own vote counts only after its own fsync (HAZARDS).
-    this.#askVoters({ type: 'requestVote', term: this.term, lastIndex, lastTerm, transfer })
-    this.#promise(this.self, { type: 'voteResponse', term: this.term, granted: true }, 0)
+    this.#campaign.reset()
+    this.#campaign.askVotes(transfer)
   }
 
   #becomeLeader(): void {
@@ -281,8 +267,7 @@ export class Raft {
     invariant(this.#disk.durable, 'the own vote is not durable')
     this.#role = 'leader'
     this.#leader = this.self
-    this.#votes.clear()
-    this.#timer.elapsed = 0
+    this.#campaign.won()
     this.#leadership = new Leadership({
       options: this.#options,
       term: this.term,
@@ -300,119 +285,6 @@ export class Raft {
     this.#becomeFollower(this.term, null)
   }
 
-  // --- elections ----------------------------------------------------------------------------------------------
-
-  #electionTimedOut(): void {
-    if (!this.#tracker.selfIsVoter || this.saveStuck || this.diskFull) {
-      // It may not campaign, but it must not believe in a leader that it does not hear.
-      mark('raft: a node may not campaign')
-      this.#timer.hold()
-      this.#leader = null
-      return
-    }
-    this.#becomePreCandidate()
-  }
-
-  #askVoters(message: PreVote | RequestVote): void {
-    for (const voter of this.#tracker.voters) if (voter !== this.self) this.#send(voter, message)
-  }
-
-  /** Thesis 4.2.3 and 9.6: a node that hears a leader helps nobody to replace it. */
-  get #leaderAlive(): boolean {
-    if (this.#role === 'leader') return true
-    return this.#leader !== null && this.#timer.elapsed < this.#options.electionTicks
-  }
-
-  #onPreVote(from: PeerId, message: PreVote): void {
-    const refusal = preVoteRefusal(this.#voter, message)
-    if (refusal !== null) this.#noteRefusal(from, message.term + 1, refusal)
-    // Nothing is promised, so the answer need not wait for a save.
-    const answer = { type: 'preVoteResponse', term: this.term, askedTerm: message.term } as const
-    this.#send(from, { ...answer, granted: refusal === null })
-  }
-
-  #onRequestVote(from: PeerId, message: RequestVote): void {
-    if (message.term > this.term) {
-      // Ignored, not refused: an answer with this node's term would tell the candidate nothing it may use.
-      if (this.#leaderAlive && !message.transfer) {
-        mark('raft: a vote is asked beside a live leader')
-        return this.#noteRefusal(from, message.term, 'leader-alive')
-      }
-      this.#becomeFollower(message.term, null)
-    }
-    const refusal = voteRefusal(this.#voter, from, message)
-    if (refusal === null) {
-      if (this.vote === null) this.#disk.change(this.term, from)
-      this.#timer.elapsed = 0
-      this.#events.push({ type: 'vote.granted', term: this.term, candidate: from })
-    } else {
-      this.#noteRefusal(from, message.term, refusal)
-    }
-    const granted = refusal === null
-    this.#promise(from, { type: 'voteResponse', term: this.term, granted }, 0)
-  }
-
-  get #voter(): Voter {
-    return {
-      term: this.term,
-      vote: this.vote,
-      leaderKnown: this.#leader !== null,
-      leaderAlive: this.#leaderAlive,
-      log: this.#log,
-      canSave: !this.saveStuck && !this.diskFull,
-    }
-  }
-
-  #noteRefusal(candidate: PeerId, term: Term, reason: VoteRefusal): void {
-    this.#events.push({ type: 'vote.refused', term, candidate, reason })
-  }
-
-  #onResponse(
-    from: PeerId,
-    message: PreVoteResponse | VoteResponse | AppendResponse | HeartbeatResponse,
-  ): void {
-    switch (message.type) {
-      case 'preVoteResponse':
-        if (this.#role !== 'preCandidate' || message.askedTerm !== this.term) return
-        this.#votes.set(from, message.granted)
-        return this.#countVotes()
-      case 'voteResponse':
-        if (this.#role !== 'candidate' || message.term !== this.term) return
-        this.#votes.set(from, message.granted)
-        return this.#countVotes()
-      case 'appendResponse':
-        if (message.term === this.term) this.#leadership?.onAppendResponse(from, message)
-        return
-      case 'heartbeatResponse':
-        if (message.term === this.term) this.#leadership?.onHeartbeatResponse(from, message)
-        return
-      default:
-        unreachable(message)
-    }
-  }
-
-  #countVotes(): void {
-    const result = this.#tracker.votes(this.#votes)
-    if (result === 'pending') return
-    // Even a majority of others does not make a leader whose own term is not on disk: after a crash it could win the same
-    // term again with another log (HAZARDS: nobody resumes leadership in a term).
-    if (result === 'won' && this.#votes.get(this.self) !== true) {
-      return mark('raft: elected by others before the own vote is saved')
-    }
-    if (result === 'lost') return this.#becomeFollower(this.term, null)
-    if (this.#role === 'preCandidate') this.#becomeCandidate(false)
-    else this.#becomeLeader()
-  }
-
-  #onTimeoutNow(from: PeerId, message: TimeoutNow): void {
-    // A late one after an aborted transfer must not disturb: only from the leader that is followed now (HAZARDS).
-    if (message.term !== this.term || this.#leader !== from) {
-      return mark('raft: a late TimeoutNow is ignored')
-    }
-    const mayCampaign = this.#tracker.selfIsVoter && !this.saveStuck && !this.diskFull
-    if (this.#role === 'follower' && mayCampaign) this.#becomeCandidate(true)
-  }
-
   // --- following ----------------------------------------------------------------------------------------------
 
   #follow(leader: PeerId, term: Term): void {
@@ -424,7 +296,7 @@ export class Raft {
       )
       this.#becomeFollower(term, leader)
     }
-    this.#timer.elapsed = 0
+    this.#campaign.heard()
   }
 
   #onAppend(from: PeerId, message: Append): void {
@@ -486,13 +358,48 @@ export class Raft {
   #releaseHeld(): void {
     for (const { to, message } of this.#disk.release()) {
       if (to !== this.self) this.#send(to, message)
-      else if (message.type === 'voteResponse') this.#onResponse(this.self, message)
+      else if (message.type === 'voteResponse') this.#campaign.onVoteResponse(this.self, message)
     }
   }
 
-  #resetElectionTimer(): void {
-    const alone = this.#tracker.selfIsVoter && this.#tracker.voters.length === 1
-    // While its vote is being saved, another election would only begin that anew.
-    this.#timer.reset(alone && this.#disk.durable)
+  #asCampaigner(): Campaigner {
+    const core = this
+    return {
+      self: this.self,
+      log: this.#log,
+      tracker: this.#tracker,
+      get role() {
+        return core.#role
+      },
+      get term() {
+        return core.term
+      },
+      get vote() {
+        return core.vote
+      },
+      get leader() {
+        return core.#leader
+      },
+      get saveStuck() {
+        return core.saveStuck
+      },
+      get diskFull() {
+        return core.diskFull
+      },
+      get durable() {
+        return core.#disk.durable
+      },
+      forgetLeader: () => {
+        this.#leader = null
+      },
+      becomeFollower: (term) => this.#becomeFollower(term, null),
+      becomePreCandidate: () => this.#becomePreCandidate(),
+      becomeCandidate: (transfer) => this.#becomeCandidate(transfer),
+      becomeLeader: () => this.#becomeLeader(),
+      voteFor: (candidate) => this.#disk.change(this.term, candidate),
+      send: (to, message) => this.#send(to, message),
+      promise: (to, message) => this.#promise(to, message, 0),
+      note: (event) => this.#events.push(event),
+    }
   }
 }

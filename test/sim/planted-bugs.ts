@@ -116,8 +116,8 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   },
   {
     name: 'a candidate leads before its own vote is saved',
-    file: 'node/raft/raft.ts',
-    find: "    if (result === 'won' && this.#votes.get(this.self) !== true) {\n",
+    file: 'node/raft/campaign.ts',
+    find: "    if (result === 'won' && this.#votes.get(self) !== true) {\n",
     replace: "    if (result === 'won' && this.#votes.size === 0) {\n",
     breaks: 'HAZARDS, saves',
   },

@@ -6,6 +6,10 @@ import { decodeAsciiJson, encodeAsciiJson } from './ascii-json.ts'
 import type { Configuration, ConfigurationRecord, Member, MemberId } from './types.ts'
 
 export const MEMBERS_MAX = 64
+/** Enough for years of replaced machines; one that is forgotten comes back as a newcomer, which harms nothing. */
+export const REMOVED_MAX = 256
+export const REASON_CHARS_MAX = 200
+const FEATURE_LEVEL_MAX = 1000
 const NAME_CHARS_MAX = 64
 const URL_CHARS_MAX = 512
 const URLS_MAX = 16
@@ -47,7 +51,12 @@ function isMember(value: unknown): value is Member {
 }
 
 function isIdList(value: unknown): value is MemberId[] {
-  return Array.isArray(value) && value.length <= MEMBERS_MAX && value.every(isMemberId)
+  return (
+    Array.isArray(value) &&
+    value.length <= MEMBERS_MAX &&
+    value.every(isMemberId) &&
+    new Set(value).size === value.length
+  )
 }
 
 function isConfiguration(value: unknown): value is Configuration {
@@ -59,7 +68,10 @@ function isConfiguration(value: unknown): value is Configuration {
   if (!isMemberId(nextMemberId) || voters.length === 0) return false
   const named = new Set([...voters, ...votersOutgoing, ...learners])
   const known = new Set(members.map((member) => member.memberId))
+  // The core knows a member by this pair alone.
+  const pairs = new Set(members.map((member) => `${member.nodeKey}.${member.storageId}`))
   return (
+    pairs.size === members.length &&
     known.size === members.length &&
     named.size === known.size &&
     [...named].every((id) => known.has(id) && id < nextMemberId) &&
@@ -70,8 +82,9 @@ function isConfiguration(value: unknown): value is Configuration {
 function isSettings(value: unknown): value is ConfigurationRecord['settings'] {
   return (
     isObject(value) &&
-    Object.values(value).every((setting) =>
-      ['number', 'string', 'boolean'].includes(typeof setting),
+    Object.values(value).every(
+      (setting) =>
+        Number.isFinite(setting) || typeof setting === 'string' || typeof setting === 'boolean',
     )
   )
 }
@@ -85,8 +98,27 @@ function isRecord(value: unknown): value is ConfigurationRecord {
     value.foundingSet.length <= MEMBERS_MAX &&
     value.foundingSet.every((key) => isHex(key, 64)) &&
     isSettings(value.settings) &&
-    isConfiguration(value.configuration)
+    isConfiguration(value.configuration) &&
+    isRemoved(value.removed) &&
+    isReason(value.reason) &&
+    isFeatureLevel(value.featureLevel)
   )
+}
+
+function isRemoved(value: unknown): boolean {
+  if (value === undefined) return true
+  return (
+    Array.isArray(value) && value.length <= REMOVED_MAX && value.every((id) => isHex(id, 32))
+  )
+}
+
+function isReason(value: unknown): boolean {
+  if (value === undefined) return true
+  return typeof value === 'string' && value.length <= REASON_CHARS_MAX
+}
+
+function isFeatureLevel(value: unknown): boolean {
+  return value === undefined || (isMemberId(value) && value <= FEATURE_LEVEL_MAX)
 }
 
 /** The members that form the configuration of a founding: ids 1..N in ascending order of key. */

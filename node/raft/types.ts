@@ -93,6 +93,12 @@ export interface ConfigurationRecord {
   /** The replicated settings; names and units as in config.ts. */
   readonly settings: Readonly<Record<string, number | string | boolean>>
   readonly configuration: Configuration
+  /** The storageIds of members that were removed, newest last, at most 256: who comes back is told. Absent: none. */
+  readonly removed?: readonly string[]
+  /** Why this configuration was made; printable ASCII, at most 200 characters. */
+  readonly reason?: string
+  /** What all members understand (docs/upgrades.md). Absent: 1. It never falls. */
+  readonly featureLevel?: number
 }
 
 export type Role = 'follower' | 'preCandidate' | 'candidate' | 'leader'

@@ -120,9 +120,7 @@ function applyChange(draft: Draft, change: ConfChange): Fault | null {
       draft.settings = { ...draft.settings, ...change.settings }
       return null
     case 'promote':
-      return (
-        move(draft, change.memberId, 'learners') ?? put(draft.voters, change.memberId)
-      )
+      return move(draft, change.memberId, 'learners') ?? put(draft.voters, change.memberId)
     case 'demote':
       return move(draft, change.memberId, 'voters') ?? put(draft.learners, change.memberId)
     case 'remove': {
@@ -130,8 +128,7 @@ function applyChange(draft: Draft, change: ConfChange): Fault | null {
       return move(draft, change.memberId, isVoter ? 'voters' : 'learners')
     }
     case 'replace': {
-      const fault =
-        move(draft, change.memberId, 'voters') ?? move(draft, change.with, 'learners')
+      const fault = move(draft, change.memberId, 'voters') ?? move(draft, change.with, 'learners')
       if (fault !== null) return fault
       put(draft.voters, change.with)
       return change.keep ? put(draft.learners, change.memberId) : null

@@ -107,9 +107,7 @@ function isRecord(value: unknown): value is ConfigurationRecord {
 
 function isRemoved(value: unknown): boolean {
   if (value === undefined) return true
-  return (
-    Array.isArray(value) && value.length <= REMOVED_MAX && value.every((id) => isHex(id, 32))
-  )
+  return Array.isArray(value) && value.length <= REMOVED_MAX && value.every((id) => isHex(id, 32))
 }
 
 function isReason(value: unknown): boolean {

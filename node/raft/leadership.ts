@@ -2,12 +2,21 @@
  * What a node does while it leads, for exactly one term: the object is made when an election is won and dropped when the
  * leadership ends, so that nothing of it (progress, read rounds, a transfer) can outlive its term.
  */
+import type { ConfChange } from './change.ts'
+import { isJoint } from './change.ts'
 import type { RaftLog } from './log.ts'
 import { mark } from './marks.ts'
 import type { AppendResponse, HeartbeatResponse, RaftMessage } from './messages.ts'
 import type { Progress, WindowLimits } from './progress.ts'
 import { type ReadReady, ReadRounds } from './read-rounds.ts'
 import type { ResignReason } from './ready.ts'
+import {
+  busy,
+  type ChangeOptions,
+  type ChangeOutcome,
+  type PlannedChange,
+  Reconfiguration,
+} from './reconfiguration.ts'
 import type { Tracker } from './tracker.ts'
 import type { Entry, EntryId, EntryKind, Index, PeerId, Term } from './types.ts'
 
@@ -34,6 +43,7 @@ export class Leadership {
   readonly #tracker: Tracker
   readonly #send: (to: PeerId, message: RaftMessage) => void
   readonly #reads = new ReadRounds()
+  readonly #changes: Reconfiguration
   /** The first index of this term: commits by counting and reads wait for it (paper 5.4.2, thesis 6.4). */
   readonly #noopIndex: Index
   #readsReady: ReadReady[] = []
@@ -57,6 +67,12 @@ export class Leadership {
     this.#log = parts.log
     this.#tracker = parts.tracker
     this.#send = parts.send
+    this.#changes = new Reconfiguration({
+      log: this.#log,
+      tracker: this.#tracker,
+      electionTicks: this.#options.electionTicks,
+      append: (payload) => this.#append('configuration', payload),
+    })
     this.#tracker.track({
       lastIndex: this.#log.lastIndex,
       window: this.#options.window,
@@ -72,12 +88,23 @@ export class Leadership {
     return this.#log.commitIndex >= this.#noopIndex
   }
 
+  /**
+   * Its own removal, or its change to a learner, is committed: it has led without counting itself up to here, and leads no
+   * further (paper, section 6).
+   */
+  get isOver(): boolean {
+    const present = this.#log.configuration
+    if (present === null || this.#tracker.selfIsVoter) return false
+    return present.index <= this.#log.commitIndex && !isJoint(present.record.configuration)
+  }
+
   /** Returns why this leadership must end, or null. */
   tick(): ResignReason | null {
     if (this.#transfer !== null && ++this.#transfer.elapsed >= this.#options.electionTicks) {
       mark('leadership: a transfer ends without a successor')
       this.#transfer = null
     }
+    this.#changes.tick()
     for (const progress of this.#tracker.progress.values()) progress.silentTicks++
     if (++this.#checkElapsed >= this.#options.electionTicks) {
       this.#checkElapsed = 0
@@ -99,7 +126,8 @@ export class Leadership {
     return isQuiet ? 2 * heartbeatTicks : heartbeatTicks
   }
 
-  propose(kind: EntryKind, payload: Uint8Array): ProposeResult {
+  /** Configurations have a door of their own, `changeConfiguration`, which knows when one may be appended. */
+  propose(kind: Exclude<EntryKind, 'configuration'>, payload: Uint8Array): ProposeResult {
     if (this.#transfer !== null) {
       mark('leadership: a proposal during a transfer')
       return { ok: false, reason: 'transferring' }
@@ -109,6 +137,30 @@ export class Leadership {
       return { ok: false, reason: 'overloaded' }
     }
     return { ok: true, id: this.#append(kind, payload) }
+  }
+
+  /** What the change would lead to, without making it. */
+  planChange(changes: readonly ConfChange[], options: ChangeOptions): PlannedChange {
+    if (this.#transfer !== null) return busy('leadership is being handed over')
+    // Rule 5: what an earlier leader left open is not known to be settled before that.
+    if (!this.termCommitted) return busy('this leader has not committed an entry of its term yet')
+    return this.#changes.plan(changes, options)
+  }
+
+  /** The answer, under this ticket, is among the outcomes within an election timeout. */
+  changeConfiguration(
+    ticket: number,
+    changes: readonly ConfChange[],
+    options: ChangeOptions,
+  ): ChangeOutcome | null {
+    const planned = this.planChange(changes, options)
+    if (!planned.ok) return { ticket, result: planned }
+    this.#changes.start(ticket, planned.record)
+    return null
+  }
+
+  takeOutcomes(): ChangeOutcome[] {
+    return this.#changes.takeOutcomes()
   }
 
   readIndex(requestId: number): void {
@@ -131,6 +183,7 @@ export class Leadership {
       return
     }
     if (message.matchIndex > this.#log.lastIndex) return
+    this.#changes.acknowledged(from)
     if (!progress.accepted(message.matchIndex)) return
     this.advanceCommit()
     if (this.#transfer?.target === from) this.#tryTransfer()
@@ -162,6 +215,7 @@ export class Leadership {
   /** Once a turn: starts a read round if one is due and sends every follower what it may have. */
   sendDue(): void {
     this.#startReadRound()
+    this.#changes.settle(this.termCommitted && this.#transfer === null)
     for (const [peer, progress] of this.#tracker.progress) this.#replicate(peer, progress)
   }
 
@@ -178,9 +232,11 @@ export class Leadership {
   }
 
   /** Pending reads die with the leadership, whatever comes next (HAZARDS, Reads). Returns those left without an answer. */
-  end(): number[] {
+  end(): { readonly reads: number[]; readonly outcomes: ChangeOutcome[] } {
     this.#tracker.progress.clear()
-    return [...this.takeReads().map((read) => read.requestId), ...this.#reads.abandon()]
+    const outcomes = this.#changes.end()
+    const reads = [...this.takeReads().map((read) => read.requestId), ...this.#reads.abandon()]
+    return { reads, outcomes }
   }
 
   #heardFrom(peer: PeerId): Progress | null {
@@ -198,9 +254,11 @@ export class Leadership {
     this.#quietTicks = 0
     if (kind === 'configuration') {
       // In force from the moment it is appended (paper, section 6).
+      const before = new Map(this.#tracker.progress)
       this.#tracker.use(this.#log.configuration?.record.configuration ?? null)
       const { lastIndex } = this.#log
       this.#tracker.track({ lastIndex, window: this.#options.window, keep: true })
+      this.#changes.entered(before, id.index)
     }
     return id
   }
@@ -245,6 +303,15 @@ export class Leadership {
     let bytes = 0
     for (const entry of entries) bytes += entry.payload.length
     progress.sent({ lastIndex, count: entries.length, bytes, commit: Math.min(commit, lastIndex) })
+  }
+
+  /** Over, and somebody else is a voter with the whole log: it is told to campaign at once. */
+  handOver(): boolean {
+    const best = this.#tracker.furthestVoter()
+    if (best === null) return false
+    if (this.#tracker.progress.get(best)?.matchIndex !== this.#log.lastIndex) return false
+    this.#send(best, { type: 'timeoutNow', term: this.#term })
+    return true
   }
 
   #tryTransfer(): void {

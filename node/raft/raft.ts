@@ -7,6 +7,7 @@
  */
 import { invariant, unreachable } from './assert.ts'
 import { Campaign, type Campaigner } from './campaign.ts'
+import type { ConfChange } from './change.ts'
 import { Watch } from './checks.ts'
 import { Durability } from './durability.ts'
 import { Echoes } from './echoes.ts'
@@ -22,8 +23,15 @@ import {
 } from './messages.ts'
 import type { RaftOptions } from './options.ts'
 import type { RaftEvent, Ready, ResignReason } from './ready.ts'
+import type { ChangeOptions, ChangeOutcome, PlannedChange } from './reconfiguration.ts'
 import { Tracker } from './tracker.ts'
 import type { EntryKind, Index, PeerId, Role, Term } from './types.ts'
+
+const NOT_LEADER = {
+  ok: false,
+  code: 'not-leader',
+  message: 'this node does not lead',
+} as const
 
 export class Raft {
   readonly #options: RaftOptions
@@ -33,6 +41,7 @@ export class Raft {
   readonly #echoes: Echoes
   #messages: Outgoing[] = []
   #readsLost: number[] = []
+  #outcomes: ChangeOutcome[] = []
   #events: RaftEvent[] = []
 
   #role: Role = 'follower'
@@ -166,9 +175,29 @@ export class Raft {
   }
 
   /** Appends to the leader's log. The entry is committed when it comes back in a Ready with this index *and* term. */
-  propose(kind: EntryKind, payload: Uint8Array): ProposeResult {
+  propose(kind: Exclude<EntryKind, 'configuration'>, payload: Uint8Array): ProposeResult {
     if (this.#leadership === null) return { ok: false, reason: 'not-leader' }
     return this.#leadership.propose(kind, payload)
+  }
+
+  /** What the change would lead to; changes nothing. */
+  planChange(changes: readonly ConfChange[], options: ChangeOptions): PlannedChange {
+    if (this.#leadership === null) return NOT_LEADER
+    return this.#leadership.planChange(changes, options)
+  }
+
+  /**
+   * Changes the members (thesis 4.3). What became of it is in Ready.changes under `ticket`, within an election timeout: the id of
+   * the entry, or why there is none. Leaving a joint configuration follows by itself.
+   */
+  changeConfiguration(
+    ticket: number,
+    changes: readonly ConfChange[],
+    options: ChangeOptions,
+  ): void {
+    const refused = this.#leadership?.changeConfiguration(ticket, changes, options)
+    if (refused === undefined) this.#outcomes.push({ ticket, result: NOT_LEADER })
+    else if (refused !== null) this.#outcomes.push(refused)
   }
 
   /**
@@ -207,10 +236,13 @@ export class Raft {
   /** Hands out what has to be done and forgets it. */
   ready(): Ready {
     this.#leadership?.sendDue()
+    if (this.#leadership?.isOver) this.#leaveOffice(this.#leadership)
     this.#watch.check(this)
     const committed = this.#log.takeCommitted(this.#options.applyCountMax)
     this.#leadership?.noteCommitted(committed)
+    if (this.#leadership !== null) this.#outcomes.push(...this.#leadership.takeOutcomes())
     const ready: Ready = {
+      changes: this.#outcomes,
       save: this.#disk.take(),
       messages: this.#messages,
       committed,
@@ -221,6 +253,7 @@ export class Raft {
     this.#messages = []
     this.#readsLost = []
     this.#events = []
+    this.#outcomes = []
     return ready
   }
 
@@ -239,7 +272,9 @@ export class Raft {
     this.#leader = leader
     this.#echoes.reset()
     if (this.#leadership !== null) {
-      this.#readsLost.push(...this.#leadership.end())
+      const { reads, outcomes } = this.#leadership.end()
+      this.#readsLost.push(...reads)
+      this.#outcomes.push(...outcomes)
       this.#leadership = null
     }
     this.#campaign.reset()
@@ -277,9 +312,18 @@ export class Raft {
     })
   }
 
+  /** A removed leader sees its removal committed, tells everybody, and steps down (paper, section 6; rule 6). */
+  #leaveOffice(leadership: Leadership): void {
+    mark('raft: a removed leader steps down')
+    if (!leadership.handOver()) return this.#resign('removed')
+    this.#events.push({ type: 'resigned', term: this.term, reason: 'removed' })
+    this.#becomeFollower(this.term, null)
+  }
+
   #resign(reason: ResignReason): void {
     invariant(this.#role === 'leader', 'only a leader resigns')
-    if (reason !== 'no-quorum') mark('raft: a leader resigns over its disk')
+    if (reason === 'save-stuck' || reason === 'disk-full')
+      mark('raft: a leader resigns over its disk')
     this.#events.push({ type: 'resigned', term: this.term, reason })
     for (const peer of this.#tracker.peers) this.#send(peer, { type: 'resigned', term: this.term })
     this.#becomeFollower(this.term, null)

@@ -4,6 +4,7 @@
  */
 import type { Outgoing } from './messages.ts'
 import type { ReadReady } from './read-rounds.ts'
+import type { ChangeOutcome } from './reconfiguration.ts'
 import type { Entry, HardState, PeerId, Term } from './types.ts'
 
 export interface SaveBatch {
@@ -19,6 +20,8 @@ export interface Ready {
   readonly reads: readonly ReadReady[]
   /** Reads that this node can no longer answer, because it does not lead any more. */
   readonly readsLost: readonly number[]
+  /** What became of changes of the configuration that were asked for here. */
+  readonly changes: readonly ChangeOutcome[]
   readonly events: readonly RaftEvent[]
 }
 
@@ -41,4 +44,4 @@ export type VoteRefusal =
   | 'leader-alive'
   | 'save-stuck'
 
-export type ResignReason = 'no-quorum' | 'save-stuck' | 'disk-full'
+export type ResignReason = 'no-quorum' | 'save-stuck' | 'disk-full' | 'removed'

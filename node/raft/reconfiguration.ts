@@ -106,14 +106,8 @@ export class Reconfiguration {
     return lagging ?? next
   }
 
-  /** The answer comes with `takeOutcomes`, at once or within an election timeout. */
-  start(ticket: number, changes: readonly ConfChange[], options: ChangeOptions): void {
-    const planned = this.plan(changes, options)
-    if (!planned.ok) {
-      this.#outcomes.push({ ticket, result: planned })
-      return
-    }
-    const { record } = planned
+  /** Makes what `plan` has found possible. The answer comes with `takeOutcomes`, at once or within an election timeout. */
+  start(ticket: number, record: ConfigurationRecord): void {
     if (!isJoint(record.configuration)) return this.#enter(ticket, record)
     this.#asking = {
       ticket,

@@ -63,6 +63,11 @@ export function coreActor(options: RaftOptions, words: Words): Actor {
             ({ requestId, index }) => `answers read ${requestId} once ${index} is applied`,
           ),
           ...ready.readsLost.map((requestId) => `loses read ${requestId}`),
+          ...ready.changes.map(({ ticket, result }) =>
+            result.ok
+              ? `change ${ticket} is entry ${result.id.term}/${result.id.index}`
+              : `refuses change ${ticket}: ${result.code}, ${result.message}`,
+          ),
         ],
       }
     },

@@ -22,14 +22,13 @@
  *   quietly <command>                            without traffic: only what the nodes decide
  *   silently <command>                           with nothing at all: for long waits
  */
-import type { EntryKind } from '../../node/raft/types.ts'
 import { bytesOf } from '../support/raft-cluster.ts'
 import { Arguments, TraceError } from './arguments.ts'
 import type { Choice, Environment, Flight } from './environment.ts'
 import { aloneLine, FRAME_TYPES, frameText, sentLine } from './format.ts'
 import { diskLines, logLines, statusLines } from './views.ts'
 import type { WorldNode } from './world-node.ts'
-import { configurationPayload, requestOf, worldOptions } from './world-options.ts'
+import { changesOf, requestOf, worldOptions } from './world-options.ts'
 
 type Command = (environment: Environment, args: Arguments) => void
 
@@ -131,11 +130,17 @@ const DISKS: Record<string, Command> = {
 const CLIENTS: Record<string, Command> = {
   propose: (environment, args) => {
     const node = environment.running(args.word('a node'))
-    propose(environment, node, 'command', args.words().map(bytesOf))
+    propose(environment, node, args.words().map(bytesOf))
   },
-  'propose-configuration': (environment, args) => {
+  change: (environment, args) => {
     const node = environment.running(args.word('a node'))
-    propose(environment, node, 'configuration', [configurationPayload(args)])
+    const changes = changesOf(args)
+    const ifIndex = args.number('if', 0)
+    const options = { ifIndex: ifIndex === 0 ? null : ifIndex, reason: 'a trace' }
+    environment.changeCount++
+    environment.act(node, () => {
+      node.actor.raft.changeConfiguration(environment.changeCount, changes, options)
+    })
   },
   read: (environment, args) => {
     const node = environment.running(args.word('a node'))
@@ -227,18 +232,12 @@ function campaign(environment: Environment, node: WorldNode): void {
   if (node.campaigns === campaigns) throw new TraceError(`${node.name} does not campaign`)
 }
 
-function propose(
-  environment: Environment,
-  node: WorldNode,
-  kind: EntryKind,
-  payloads: readonly Uint8Array[],
-): void {
+function propose(environment: Environment, node: WorldNode, payloads: readonly Uint8Array[]): void {
   environment.act(node, () => {
     for (const payload of payloads) {
-      const result = node.actor.raft.propose(kind, payload)
+      const result = node.actor.raft.propose('command', payload)
       if (result.ok) continue
-      const what = kind === 'command' ? environment.commandText(payload) : kind
-      refused(environment, node, `${what}: ${result.reason}`)
+      refused(environment, node, `${environment.commandText(payload)}: ${result.reason}`)
     }
   })
 }

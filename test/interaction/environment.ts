@@ -60,6 +60,8 @@ export class Environment implements Words {
   readonly fullDisks = new Set<string>()
   /** Types of frames that are not written down (they travel all the same), and `saves`. */
   readonly hidden = new Set<string>()
+  /** Changes of the configuration asked for so far; the next one's ticket is one more. */
+  changeCount = 0
   /** Only deeds are written down, no traffic. */
   quiet = false
 

@@ -1,6 +1,8 @@
 /** What a trace says of the world it wants, of configurations, and of what clients ask. */
+
+import type { ConfChange } from '../../node/raft/change.ts'
 import { encodeConfigurationRecord } from '../../node/raft/configuration.ts'
-import type { ConfigurationRecord, MemberId, Term } from '../../node/raft/types.ts'
+import type { ConfigurationRecord, Term } from '../../node/raft/types.ts'
 import type { ServiceRequest } from '../../node/request.ts'
 import { configurationOf } from '../support/raft-cluster.ts'
 import { get, openSession, put, TICK_MS } from '../support/raft-replicas.ts'
@@ -45,18 +47,23 @@ export function worldOptions(kind: WorldOptions['kind'], args: Arguments): World
   }
 }
 
-/** `voters=1,2,3 outgoing=1,4,5 learners=6`: as payload of a configuration entry. */
-export function configurationPayload(args: Arguments): Uint8Array {
-  const voters = args.numbers('voters') ?? []
-  const votersOutgoing = args.numbers('outgoing') ?? []
-  const learners = args.numbers('learners') ?? []
-  const named = new Set<MemberId>([...voters, ...votersOutgoing, ...learners])
-  if (voters.length === 0) throw args.wrong('a configuration needs voters')
-  const all = configurationOf(NODES_MAX)
-  const members = all.members.filter(({ memberId }) => named.has(memberId))
-  return encodeConfigurationRecord(
-    recordOf({ voters, votersOutgoing, learners, members, nextMemberId: NODES_MAX + 1 }),
-  )
+/** `add=4,5 promote=4 demote=1 remove=2 replace=3:5`: what becomes of the members, in this order. */
+export function changesOf(args: Arguments): ConfChange[] {
+  const all = configurationOf(NODES_MAX).members
+  const changes: ConfChange[] = []
+  for (const id of args.numbers('add') ?? []) {
+    const member = all.find(({ memberId }) => memberId === id)
+    if (member === undefined) throw args.wrong(`there is no node ${id}`)
+    changes.push({ type: 'add', member })
+  }
+  for (const type of ['promote', 'demote', 'remove'] as const) {
+    for (const memberId of args.numbers(type) ?? []) changes.push({ type, memberId })
+  }
+  const [memberId, successor] = args.numbers('replace') ?? []
+  if (memberId !== undefined && successor !== undefined) {
+    changes.push({ type: 'replace', memberId, with: successor, keep: args.flag('keep') })
+  }
+  return changes
 }
 
 function recordOf(configuration: ConfigurationRecord['configuration']): ConfigurationRecord {

@@ -16,10 +16,17 @@ export function clientUrl(address: string): string {
   if (url.protocol !== 'ws:' && url.protocol !== 'wss:') {
     throw new TypeError(`"${address}" is not an address of a node: use ws:// or wss://`)
   }
-  const path = url.pathname.replace(/\/+$/, '')
+  const path = withoutSlashesAtEnd(url.pathname)
   url.pathname = path.endsWith(CLIENT_PATH) ? path : path + CLIENT_PATH
   url.hash = ''
   return url.href
+}
+
+/** A pattern would be tried anew at each slash: quadratic, and the address may come from a node. */
+function withoutSlashesAtEnd(path: string): string {
+  let end = path.length
+  while (path[end - 1] === '/') end--
+  return path.slice(0, end)
 }
 
 export class Addresses {

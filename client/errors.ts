@@ -1,6 +1,9 @@
 /** What a failed call throws. The codes are stable: programs decide by them, never by the message. */
 import { ERROR_CODES, type ErrorBody, type ErrorCode } from './protocol.ts'
 
+/** Of a code that this client does not know. */
+const CODE_SHOWN_CHARS = 64
+
 /**
  * A node's codes, and two of the client's own. `aborted`: the caller gave up (its signal, or `close`). `unreachable`: no
  * node could be reached.
@@ -35,7 +38,8 @@ export function readErrorBody(json: Uint8Array): ErrorBody {
   const body = readJsonObject(json)
   const code = ERROR_CODES.find((known) => known === body?.code)
   if (body === null || code === undefined) {
-    const message = `the node answered an error this client does not know: ${body?.code}`
+    const shown = typeof body?.code === 'string' ? body.code.slice(0, CODE_SHOWN_CHARS) : 'no code'
+    const message = `the node answered an error this client does not know: ${shown}`
     return { code: 'internal', message, retriable: false, maybeApplied: true }
   }
   return {

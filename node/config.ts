@@ -179,16 +179,24 @@ export function parseHostPort(text: string, anyHost: string | null): HostPort | 
   return host === null || host === undefined || port > 65_535 ? null : { host, port }
 }
 
-/** The normalised ws:// or wss:// address, http(s) accepted, without a trailing slash. Null when malformed. */
+/** What a hello, an identity and a configuration carry of one address, in its normal form. */
+const URL_CHARS_MAX = 512
+
+/**
+ * The normalised ws:// or wss:// address, http(s) accepted, without a trailing slash. Null when malformed, or longer than what
+ * peers take.
+ */
 export function parseNodeUrl(text: string): string | null {
   const trimmed = text.trim()
+  if (trimmed.length > URL_CHARS_MAX) return null
   const full = /^[a-z]+:\/\//i.test(trimmed) ? trimmed : `ws://${trimmed}`
   if (!URL.canParse(full)) return null
   const url = new URL(full)
   const scheme = { 'ws:': 'ws:', 'http:': 'ws:', 'wss:': 'wss:', 'https:': 'wss:' }[url.protocol]
   const extras = url.username + url.password + url.search + url.hash
   if (scheme === undefined || url.hostname === '' || extras !== '') return null
-  return `${scheme}//${url.host}${url.pathname.replace(/\/+$/, '')}`
+  const normal = `${scheme}//${url.host}${url.pathname.replace(/\/+$/, '')}`
+  return normal.length > URL_CHARS_MAX ? null : normal
 }
 
 class Reader {
@@ -286,7 +294,9 @@ export function resolveOptions(given: GivenOptions, around: Surroundings): NodeO
     maxVoters: read.integer('max-voters', Math.max(5, expect), [1, 31]),
     replaceAfterMs: read.duration('replace-after', 600_000, [1000, 30 * 24 * HOUR_MS]),
     admit: read.choice('admit', 'auto', ['auto', 'approve']),
+    // Everybody who stores or reads a name counts UTF-16 units, and the pattern counts code points.
     name: read.value<string | null>('name', null, 'up to 64 printable characters', (text) =>
+      text.length <= 64 &&
       /^[\p{L}\p{N}\p{P}\p{S}](?:[\p{L}\p{N}\p{P}\p{S} ]{0,62}[\p{L}\p{N}\p{P}\p{S}])?$/u.test(text)
         ? text
         : null,
@@ -295,7 +305,7 @@ export function resolveOptions(given: GivenOptions, around: Surroundings): NodeO
     listen: read.value('listen', { host: '0.0.0.0', port: 7700 }, 'HOST:PORT', (text) =>
       parseHostPort(text, '0.0.0.0'),
     ),
-    advertise: read.list('advertise', 'ws:// or wss:// URLs', url),
+    advertise: read.list('advertise', 'ws:// or wss:// URLs of at most 512 characters', url),
     tlsCert: read.text('tls-cert'),
     tlsKey: read.text('tls-key'),
     requireToken: read.switch('require-token'),

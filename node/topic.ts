@@ -13,6 +13,8 @@ const CHECKSUM_BYTES = 4
 /** 36 bytes in z-base-32. */
 const ENCODED_CHARS = 58
 const PHRASE_BYTES_MAX = 128
+/** A topic, and the cluster id that an invite adds to it. */
+const INVITE = /^(.+)\.([0-9a-f]{32})$/is
 
 /**
  * Fixed for ever: another value is another cluster. 128 MiB and about 0.4 s for each guess. The salt cannot be random,
@@ -66,12 +68,16 @@ export function randomTopic(): string {
 
 /** Throws TopicError. */
 export function parseTopic(given: string): ParsedTopic {
-  const invite = /^(.+)\.([0-9a-f]{32})$/is.exec(given)
+  const invite = INVITE.exec(given)
   const topic = invite?.[1] ?? given
+  if (invite !== null && INVITE.test(topic)) {
+    throw new TopicError('the topic ends in two cluster ids: an invite has one. Copy it again')
+  }
   const clusterId = invite?.[2]?.toLowerCase() ?? null
   const lower = topic.toLowerCase()
   if (decodeGenerated(lower) !== null) return { text: lower, isPhrase: false, clusterId }
-  if (topic.startsWith(PREFIX)) {
+  // In capitals too: a typing error must not make a phrase, which is another cluster.
+  if (lower.startsWith(PREFIX)) {
     throw new TopicError(
       `the topic starts with ${PREFIX} but its checksum is wrong: a character is missing or mistyped. ` +
         'Copy it again, or make a new one with: raft-p2p topic',

@@ -91,7 +91,8 @@ export function peerUrl(text: string): string | null {
   if (url.username !== '' || url.password !== '' || url.search !== '' || url.hash !== '')
     return null
   if (url.hostname === '' || url.port === '0') return null
-  return `${url.protocol}//${url.host}${url.pathname.replace(/\/+$/, '')}`
+  const normal = `${url.protocol}//${url.host}${url.pathname.replace(/\/+$/, '')}`
+  return normal.length > URL_CHARS_MAX ? null : normal
 }
 
 function isUrl(value: unknown): value is string {

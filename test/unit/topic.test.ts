@@ -53,6 +53,8 @@ test('a missing or added character is refused; what starts with rp1 is never a p
   refused('rp1')
   refused('rp1-rack')
   refused(KNOWN.replace('t', 'l'))
+  refused(KNOWN.toUpperCase().slice(0, -1))
+  refused('Rp1-rack')
 })
 
 test('the case of a generated topic does not matter', () => {
@@ -69,6 +71,8 @@ test('an invite is the topic and the cluster id', () => {
   assert.equal(parseTopic(`demo.${CLUSTER}`), { text: 'demo', isPhrase: true, clusterId: CLUSTER })
   assert.equal(parseTopic('demo.v2'), { text: 'demo.v2', isPhrase: true, clusterId: null })
   refused(`${KNOWN}x.${CLUSTER}`)
+  refused(`demo.${CLUSTER}.${CLUSTER}`)
+  refused(`${KNOWN}.${CLUSTER}.${CLUSTER}`)
 })
 
 test('a phrase has 1 to 128 bytes and is the same in both Unicode spellings', () => {
@@ -177,8 +181,10 @@ test('the cache is one 0600 file whose name tells nothing; a broken one costs ti
     assert.is(JSON.parse(readFileSync(path, 'utf8')).length, 32)
     writeFileSync(path, '[[1,2],"x",')
     assert.is(cache.get('demo'), null)
-    writeFileSync(path, '[["demo","zz"],[1]]')
-    assert.is(cache.get('demo'), null)
+    for (const odd of ['[["demo","zz"],[1]]', JSON.stringify([['demo', ['a'.repeat(64)]]])]) {
+      writeFileSync(path, odd)
+      assert.is(cache.get('demo'), null)
+    }
   } finally {
     rmSync(directory, { recursive: true })
   }

@@ -180,7 +180,10 @@ function parseIdentity(bytes: Uint8Array): IdentityRecord | string {
   }
   if (!isObject(value)) return 'it is not a JSON object'
   const { checksum, ...content } = value
-  if (content.format !== FORMAT) return `its format is ${String(content.format)}, not ${FORMAT}`
+  if (content.format !== FORMAT) {
+    const { format } = content
+    return `its format is ${typeof format === 'number' ? format : 'not a number'}, not ${FORMAT}`
+  }
   if (checksum !== checksumOf(content)) return 'its checksum does not fit'
   return parseContent(content)
 }
@@ -239,8 +242,16 @@ function isInteger(value: unknown, min: number): value is number {
   return Number.isSafeInteger(value) && (value as number) >= min
 }
 
-function checksumOf(content: object): string {
-  return createHash('sha256').update(JSON.stringify(content)).digest('hex').slice(0, 32)
+/** Null when it is deeper than the stack: no identity is. */
+function checksumOf(content: object): string | null {
+  let text: string
+  try {
+    text = JSON.stringify(content)
+  } catch (error) {
+    if (error instanceof RangeError) return null
+    throw error
+  }
+  return createHash('sha256').update(text).digest('hex').slice(0, 32)
 }
 
 function hex(bytes: Uint8Array): string {

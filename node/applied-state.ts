@@ -2,9 +2,11 @@
  * Everything that applying the log has made: the machine's state, the sessions, and the hashes noted on the way. Index and state
  * change in one step. Pure.
  */
-import { decodeCommand } from '../client/protocol.ts'
+import { MalformedError } from '../client/bytes.ts'
+import { type Command, decodeCommand } from '../client/protocol.ts'
 import { MultisetHash } from './machine/hash.ts'
 import type { StateMachine } from './machine/machine.ts'
+import { mark } from './raft/marks.ts'
 import type { Entry } from './raft/types.ts'
 import type { HashAt } from './request.ts'
 import { Sessions } from './sessions.ts'
@@ -62,10 +64,24 @@ export class AppliedState {
     return sum.hex()
   }
 
+  /** What is no command changes nothing, on every member alike: a leader that let one in must not stop them all. */
   #applyCommand(entry: Entry): Uint8Array {
-    const command = decodeCommand(entry.payload)
+    const command = readCommand(entry.payload)
+    if (command === null) {
+      mark('applied state: an entry is no command')
+      return NOTHING
+    }
     return this.#sessions.apply(command, entry.index, (operation) =>
       this.#machine.apply(operation, { index: entry.index }),
     )
+  }
+}
+
+function readCommand(payload: Uint8Array): Command | null {
+  try {
+    return decodeCommand(payload)
+  } catch (error) {
+    if (error instanceof MalformedError) return null
+    throw error
   }
 }

@@ -26,6 +26,7 @@ import type { RaftEvent, Ready, ResignReason } from './ready.ts'
 import type { ChangeOptions, ChangeOutcome, PlannedChange } from './reconfiguration.ts'
 import { Tracker } from './tracker.ts'
 import type { EntryKind, Index, PeerId, Role, Term } from './types.ts'
+import { leaps } from './voting.ts'
 
 const NOT_LEADER = {
   ok: false,
@@ -137,6 +138,7 @@ export class Raft {
   /** A message from another replica. The caller has authenticated `from`; the core never believes a claim of identity. */
   step(from: PeerId, message: RaftMessage): void {
     invariant(from !== this.self, 'a message to oneself')
+    if (leaps(this.term, message.term)) return mark('raft: a term that no election reaches')
     switch (message.type) {
       case 'preVote':
         return this.#campaign.onPreVote(from, message)

@@ -6,6 +6,11 @@
 /** A voting term; starts at 0 before the first election. Integer, at most 2^53 - 1. */
 export type Term = number
 
+/** The latest term that a message may carry. Far below what a number holds, so that no campaign begins a term that nobody can read. */
+export const TERM_MAX = 2 ** 52
+/** How far a message's term may lie beyond this node's. Ten elections a second need thirteen years for it. */
+export const TERM_LEAP_MAX = 2 ** 32
+
 /** The position of an entry in the log. The first entry has index 1; 0 means "before the log". */
 export type Index = number
 

@@ -2,7 +2,7 @@
 import type { RaftLog } from './log.ts'
 import type { PreVote, RequestVote } from './messages.ts'
 import type { VoteRefusal } from './ready.ts'
-import type { PeerId, Term } from './types.ts'
+import { type PeerId, TERM_LEAP_MAX, type Term } from './types.ts'
 
 export interface Voter {
   readonly term: Term
@@ -13,6 +13,14 @@ export interface Voter {
   readonly log: RaftLog
   /** False while a save is stuck or the disk is full: a promise could not be made durable. */
   readonly canSave: boolean
+}
+
+/**
+ * No election reaches this term. Whoever adopted it would soon have spent the terms that there are, and with them every election to
+ * come; one damaged message must not do that.
+ */
+export function leaps(own: Term, heard: Term): boolean {
+  return heard > own + TERM_LEAP_MAX
 }
 
 /** Null: granted. A pre-vote promises nothing; it says how a vote would be cast. */

@@ -7,6 +7,7 @@
  * every length before it slices and returns a MalformedFrame for anything else: a peer is hostile until its bytes were read.
  */
 
+import { decodeConfigurationRecord } from '../raft/configuration.ts'
 import {
   ENTRY_HEADER_BYTES,
   entryBytes,
@@ -16,7 +17,7 @@ import {
   writeU64,
 } from '../raft/entry-codec.ts'
 import type { RaftMessage } from '../raft/messages.ts'
-import type { Entry, EntryId, Term } from '../raft/types.ts'
+import { type Entry, type EntryId, TERM_MAX, type Term } from '../raft/types.ts'
 import type { PeerFrame, RefusalReason } from './transport.ts'
 
 export const WIRE_VERSION = 1
@@ -366,6 +367,7 @@ class BodyReader {
 
   #raft(type: number): RaftMessage {
     const term = this.#u64()
+    if (term > TERM_MAX) throw new MalformedFrame('a term is out of range')
     switch (type) {
       case TYPES.preVote:
         return { type: 'preVote', term, lastIndex: this.#u64(), lastTerm: this.#u64() }
@@ -426,6 +428,10 @@ class BodyReader {
       const { entry } = read
       if (entry.index !== last.index + 1 || entry.term < last.term || entry.term > leaderTerm) {
         throw new MalformedFrame('an entry is out of order')
+      }
+      // In force the moment it is appended, so that the core could only stop over it.
+      if (entry.kind === 'configuration' && decodeConfigurationRecord(entry.payload) === null) {
+        throw new MalformedFrame('a configuration is malformed')
       }
       entries.push(entry)
       last = entry

@@ -11,14 +11,16 @@ import {
   type Offer,
   type Settings,
 } from '../../node/founding/record.ts'
+import { encodeConfigurationRecord } from '../../node/raft/configuration.ts'
 import type { RaftMessage } from '../../node/raft/messages.ts'
-import type {
-  Configuration,
-  ConfigurationRecord,
-  Entry,
-  EntryId,
-  HardState,
-  Member,
+import {
+  type Configuration,
+  type ConfigurationRecord,
+  type Entry,
+  type EntryId,
+  type HardState,
+  type Member,
+  TERM_MAX,
 } from '../../node/raft/types.ts'
 import type { ControlFrame, WireFrame } from '../../node/transport/codec.ts'
 import type { PeerFrame } from '../../node/transport/transport.ts'
@@ -157,10 +159,26 @@ export const entryKind = fc.constantFrom('command', 'configuration', 'noop')
 
 /** Entries that follow `before` as a log may hold them: no gap, terms that never fall. */
 export function entriesAfter(before: EntryId, maxLength = 8): fc.Arbitrary<Entry[]> {
-  const step = fc.record({ rise: fc.nat(2), kind: entryKind, payload: bytes })
+  const what = fc.oneof(
+    {
+      weight: 7,
+      arbitrary: fc.record({
+        kind: fc.constantFrom('command' as const, 'noop' as const),
+        payload: bytes,
+      }),
+    },
+    {
+      weight: 1,
+      arbitrary: configurationRecord.map((record) => ({
+        kind: 'configuration' as const,
+        payload: encodeConfigurationRecord(record),
+      })),
+    },
+  )
+  const step = fc.record({ rise: fc.nat(2), what })
   return fc.array(step, { maxLength }).map((steps) => {
     let { term } = before
-    return steps.map(({ rise, kind, payload }, at) => {
+    return steps.map(({ rise, what: { kind, payload } }, at) => {
       term += rise
       return { term, index: before.index + 1 + at, kind, payload }
     })
@@ -179,6 +197,9 @@ export const hardState: fc.Arbitrary<HardState> = fc.record({
 
 // --- frames ---------------------------------------------------------------------------------------------------------
 
+/** Later ones no decoder takes. */
+const term = fc.oneof(fc.nat(20), fc.nat(TERM_MAX), fc.constant(TERM_MAX))
+
 /** What a leader could send. */
 export const append = before
   .chain((id) => fc.record({ id: fc.constant(id), entries: entriesAfter(id, 12), lead: fc.nat(5) }))
@@ -195,39 +216,39 @@ export const append = before
 
 /** Any message that the wire can carry, valid or not for its receiver. */
 export const raftMessage: fc.Arbitrary<RaftMessage> = fc.oneof(
-  fc.record({ type: fc.constant('preVote' as const), term: u64, lastIndex: u64, lastTerm: u64 }),
+  fc.record({ type: fc.constant('preVote' as const), term, lastIndex: u64, lastTerm: u64 }),
   fc.record({
     type: fc.constant('preVoteResponse' as const),
-    term: u64,
+    term,
     askedTerm: u64,
     granted: fc.boolean(),
   }),
   fc.record({
     type: fc.constant('requestVote' as const),
-    term: u64,
+    term,
     lastIndex: u64,
     lastTerm: u64,
     transfer: fc.boolean(),
   }),
-  fc.record({ type: fc.constant('voteResponse' as const), term: u64, granted: fc.boolean() }),
+  fc.record({ type: fc.constant('voteResponse' as const), term, granted: fc.boolean() }),
   { weight: 3, arbitrary: append },
   fc.record({
     type: fc.constant('appendResponse' as const),
-    term: u64,
+    term,
     accepted: fc.constant(true as const),
     matchIndex: u64,
   }),
   fc.record({
     type: fc.constant('appendResponse' as const),
-    term: u64,
+    term,
     accepted: fc.constant(false as const),
     rejectedIndex: u64,
     hintIndex: u64,
     hintTerm: u64,
   }),
-  fc.record({ type: fc.constant('heartbeat' as const), term: u64, commit: u64, readRound: u64 }),
-  fc.record({ type: fc.constant('heartbeatResponse' as const), term: u64, readRound: u64 }),
-  fc.record({ type: fc.constantFrom('timeoutNow' as const, 'resigned' as const), term: u64 }),
+  fc.record({ type: fc.constant('heartbeat' as const), term, commit: u64, readRound: u64 }),
+  fc.record({ type: fc.constant('heartbeatResponse' as const), term, readRound: u64 }),
+  fc.record({ type: fc.constantFrom('timeoutNow' as const, 'resigned' as const), term }),
 )
 
 /** What the transport hands up besides consensus. */
@@ -251,7 +272,7 @@ export const requestFrame: fc.Arbitrary<PeerFrame> = fc.oneof(
     index: u64,
     body: bytes,
   }),
-  fc.record({ type: fc.constant('leaderView' as const), term: u64, body: bytes }),
+  fc.record({ type: fc.constant('leaderView' as const), term, body: bytes }),
 )
 
 const controlFrame: fc.Arbitrary<ControlFrame> = fc.oneof(

@@ -2,8 +2,9 @@
 import fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { encodeConfigurationRecord, foundingConfiguration } from '../../node/raft/configuration.ts'
 import type { RaftMessage } from '../../node/raft/messages.ts'
-import type { Entry } from '../../node/raft/types.ts'
+import { type Entry, TERM_MAX } from '../../node/raft/types.ts'
 import {
   BATCH_HEADER_BYTES,
   decodeBatch,
@@ -17,6 +18,8 @@ import {
 const codec = suite('transport codec')
 
 const u64 = fc.maxSafeNat()
+/** Later ones are refused. */
+const term = fc.nat(TERM_MAX)
 const u32 = fc.nat(0xffff_ffff)
 const body = fc.uint8Array({ maxLength: 200 })
 const hex = (digits: number) =>
@@ -24,6 +27,15 @@ const hex = (digits: number) =>
     .array(fc.constantFrom(...'0123456789abcdef'), { minLength: digits, maxLength: digits })
     .map((all) => all.join(''))
 const clusterId = fc.option(hex(32).filter((id) => !/^0+$/.test(id)))
+
+const CONFIGURATION = encodeConfigurationRecord({
+  clusterId: 'c'.repeat(32),
+  foundingSet: [],
+  settings: {},
+  configuration: foundingConfiguration([
+    { nodeKey: 'a'.repeat(64), storageId: 'b'.repeat(32), name: 'a', urls: [] },
+  ]),
+})
 
 /** An Append as a leader may send it: entries follow prevIndex, terms rise up to the leader's. */
 const append = fc
@@ -34,8 +46,10 @@ const append = fc
     steps: fc.array(
       fc.record({
         rise: fc.nat(3),
-        kind: fc.constantFrom('command' as const, 'configuration' as const, 'noop' as const),
-        payload: body,
+        what: fc.oneof(
+          fc.record({ kind: fc.constantFrom('command' as const, 'noop' as const), payload: body }),
+          fc.constant({ kind: 'configuration' as const, payload: CONFIGURATION }),
+        ),
       }),
       { maxLength: 20 },
     ),
@@ -43,7 +57,7 @@ const append = fc
   })
   .map(({ prevIndex, prevTerm, commit, steps, lead }): RaftMessage => {
     let term = prevTerm
-    const entries = steps.map(({ rise, kind, payload }, i): Entry => {
+    const entries = steps.map(({ rise, what: { kind, payload } }, i): Entry => {
       term += rise
       return { term, index: prevIndex + 1 + i, kind, payload }
     })
@@ -51,40 +65,40 @@ const append = fc
   })
 
 const message: fc.Arbitrary<RaftMessage> = fc.oneof(
-  fc.record({ type: fc.constant('preVote' as const), term: u64, lastIndex: u64, lastTerm: u64 }),
+  fc.record({ type: fc.constant('preVote' as const), term, lastIndex: u64, lastTerm: u64 }),
   fc.record({
     type: fc.constant('preVoteResponse' as const),
-    term: u64,
+    term,
     askedTerm: u64,
     granted: fc.boolean(),
   }),
   fc.record({
     type: fc.constant('requestVote' as const),
-    term: u64,
+    term,
     lastIndex: u64,
     lastTerm: u64,
     transfer: fc.boolean(),
   }),
-  fc.record({ type: fc.constant('voteResponse' as const), term: u64, granted: fc.boolean() }),
+  fc.record({ type: fc.constant('voteResponse' as const), term, granted: fc.boolean() }),
   append,
   fc.record({
     type: fc.constant('appendResponse' as const),
-    term: u64,
+    term,
     accepted: fc.constant(true as const),
     matchIndex: u64,
   }),
   fc.record({
     type: fc.constant('appendResponse' as const),
-    term: u64,
+    term,
     accepted: fc.constant(false as const),
     rejectedIndex: u64,
     hintIndex: u64,
     hintTerm: u64,
   }),
-  fc.record({ type: fc.constant('heartbeat' as const), term: u64, commit: u64, readRound: u64 }),
-  fc.record({ type: fc.constant('heartbeatResponse' as const), term: u64, readRound: u64 }),
-  fc.record({ type: fc.constant('timeoutNow' as const), term: u64 }),
-  fc.record({ type: fc.constant('resigned' as const), term: u64 }),
+  fc.record({ type: fc.constant('heartbeat' as const), term, commit: u64, readRound: u64 }),
+  fc.record({ type: fc.constant('heartbeatResponse' as const), term, readRound: u64 }),
+  fc.record({ type: fc.constant('timeoutNow' as const), term }),
+  fc.record({ type: fc.constant('resigned' as const), term }),
 )
 
 const frame: fc.Arbitrary<WireFrame> = fc.oneof(
@@ -124,7 +138,7 @@ const frame: fc.Arbitrary<WireFrame> = fc.oneof(
     index: u64,
     body,
   }),
-  fc.record({ type: fc.constant('leaderView' as const), term: u64, body }),
+  fc.record({ type: fc.constant('leaderView' as const), term, body }),
 )
 
 const batch = fc
@@ -311,5 +325,28 @@ codec('a batch of countless empty frames is refused', () => {
   const bytes = encodeBatch(null, Array(FRAMES_MAX + 1).fill(empty))
   assert.throws(() => decodeBatch(bytes), /too many frames/)
 })
+
+codec('a term that no election reaches is refused', () => {
+  const heartbeat = (term: number): Uint8Array =>
+    encodeBatch(null, [
+      { type: 'raft', message: { type: 'heartbeat', term, commit: 0, readRound: 0 } },
+    ])
+  assert.ok(tryDecode(heartbeat(TERM_MAX)))
+  assert.is(tryDecode(heartbeat(TERM_MAX + 1)), null)
+  assert.is(tryDecode(heartbeat(Number.MAX_SAFE_INTEGER)), null)
+})
+
+codec(
+  'a configuration entry that is none is refused, before the core would have to stop over it',
+  () => {
+    const configuration = (payload: Uint8Array): Entry => ({
+      ...entry(11, 3),
+      kind: 'configuration',
+      payload,
+    })
+    assert.ok(tryDecode(appendOf([configuration(CONFIGURATION)])))
+    assert.is(tryDecode(appendOf([configuration(new Uint8Array([123, 125]))])), null)
+  },
+)
 
 codec.run()

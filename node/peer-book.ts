@@ -5,6 +5,9 @@
 import { type Member, type PeerId, type PeerIdentity, peerIdOf } from './raft/types.ts'
 import type { Link } from './transport/transport.ts'
 
+/** Peers whose addresses are remembered: four times what a cluster has members. */
+const PEERS_KEPT_MAX = 256
+
 export class PeerBook {
   readonly #links = new Map<PeerId, Link[]>()
   readonly #urls = new Map<PeerId, readonly string[]>()
@@ -22,7 +25,13 @@ export class PeerBook {
     this.#peers.set(link.linkId, peer)
     const before = this.#urls.get(peer)
     const { urls } = link.hello
+    // Whoever came last is kept longest.
+    this.#urls.delete(peer)
     this.#urls.set(peer, urls)
+    for (const known of this.#urls.keys()) {
+      if (this.#urls.size <= PEERS_KEPT_MAX) break
+      if (!this.#links.has(known)) this.#urls.delete(known)
+    }
     return before?.join() !== urls.join()
   }
 

@@ -42,7 +42,9 @@ function read(disk: HostDisk, path: string): Entry[] {
 }
 
 function isEntry(item: unknown): item is Entry {
-  return Array.isArray(item) && typeof item[0] === 'string' && /^[0-9a-f]{64}$/.test(item[1])
+  if (!Array.isArray(item)) return false
+  const [phrase, key] = item
+  return typeof phrase === 'string' && typeof key === 'string' && /^[0-9a-f]{64}$/.test(key)
 }
 
 /** Under a name of its own, then moved: nodes that start at once each leave a whole file. */

@@ -9,6 +9,7 @@ import {
   decodeSegmentHeader,
   endOfContent,
   type LogRecord,
+  RECORD_HEADER_BYTES,
   SEGMENT_HEADER_BYTES,
   segmentNumber,
   storageSeed,
@@ -123,8 +124,10 @@ function* dumpRecords(
       continue
     }
     const sequence = decoded.header?.sequence ?? null
-    yield { type: 'damage', file, offset: at, fault: decoded.fault, sequence }
     const next = nextWholeRecord(bytes, at + 1, seed)
+    if (next !== null || !isErased(bytes, at)) {
+      yield { type: 'damage', file, offset: at, fault: decoded.fault, sequence }
+    }
     if (next === null) {
       yield { type: 'rest', file, offset: at, bytes: contentEnd - at }
       return
@@ -176,6 +179,11 @@ function* dumpRecord(
       payloadStart: Buffer.from(shown).toString('base64'),
     }
   }
+}
+
+/** A batch that found no room is given up by erasing its header (wal.ts): what lies behind it is no damage. */
+function isErased(bytes: Uint8Array, at: number): boolean {
+  return bytes.subarray(at, at + RECORD_HEADER_BYTES).every((byte) => byte === 0)
 }
 
 function nextWholeRecord(bytes: Uint8Array, from: number, seed: number): number | null {

@@ -161,7 +161,10 @@ full(
     assert.is(await failed(log, { entries: entries(2, 2, 9) }), 'disk-full')
     await saved(log, { entries: entries(2, 2, 3, 3500) })
     await close(log)
-    const lines = [...dumpLog(nodeDisk, directory)].filter((line) => line.type === 'record')
+    const dump = [...dumpLog(nodeDisk, directory)]
+    assert.ok(dump.some((line) => line.type === 'rest'))
+    assert.not.ok(dump.some((line) => line.type === 'damage'))
+    const lines = dump.filter((line) => line.type === 'record')
     assert.equal(
       lines.map((line) => line.file.slice(-14)),
       ['0000000001.wal', '0000000002.wal'],

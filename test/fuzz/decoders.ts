@@ -32,6 +32,7 @@ export const EXEMPT: Readonly<Record<string, string>> = {
   'node/founding/rules.ts#isDead': 'a rule over records that were read before',
   'node/gateway/access.ts#isLoopbackAddress': 'compares one text with a pattern',
   'node/gateway/access.ts#isLoopbackHost': 'compares one text with a pattern',
+  'node/raft/change.ts#isJoint': 'a rule over a configuration that was read before',
   'node/raft/configuration.ts#findMember': 'looks up a member of a record that was read before',
   'node/storage/lock.ts#isLocked': 'asks the system for a socket',
   'node/commands/find-cluster.ts#findCluster': 'asks other processes; what they answer has rows',

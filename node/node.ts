@@ -46,6 +46,7 @@ export type StartErrorCode =
   | 'locked'
   | 'port-in-use'
   | 'corrupt-log'
+  | 'corrupt-snapshot'
   | 'disk-full'
   | 'wrong-cluster'
   | 'storage-lost'

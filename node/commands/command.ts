@@ -74,6 +74,7 @@ const HINT_OF_CODE: Readonly<Record<string, string>> = {
   locked: 'Stop the node that uses it with: raft-p2p stop',
   'port-in-use': 'Name another port with --listen, or leave --listen out to take a free one',
   'corrupt-log': 'Restore the file, or enter again as a new member with: raft-p2p rejoin',
+  'corrupt-snapshot': 'Restore the directory, or enter again as a new member with: raft-p2p rejoin',
   'storage-lost': 'Restore the directory, or enter again as a new member with: raft-p2p rejoin',
   'disk-full': 'Make room on the disk, then start again',
   'wrong-cluster': 'Compare the cluster ids with: raft-p2p status',

@@ -1,8 +1,9 @@
 /**
- * A LogStorage that keeps nothing: for tests, and for a node that is told to live in memory. It passes the same contract
- * suite as the log on disk; `stored` is what a restart would find.
+ * A log that keeps nothing: for tests, and for a node that is told to live in memory. It passes the same contract suite as the
+ * one on disk; `stored` is what a restart would find.
  */
-import type { Entry, HardState } from '../raft/types.ts'
+import type { Entry, EntryId, HardState, Index } from '../raft/types.ts'
+import { checkSave } from './checks.ts'
 import type { LogStorage, Recovered, Save, StorageError } from './storage.ts'
 
 export interface MemoryLogOptions {
@@ -12,13 +13,19 @@ export interface MemoryLogOptions {
   readonly soon?: (callback: () => void) => void
 }
 
-const NOTHING: Recovered = { hardState: null, firstIndex: 1, entries: [], tornTailCut: false }
+const NOTHING: Recovered = {
+  hardState: null,
+  base: { term: 0, index: 0 },
+  firstIndex: 1,
+  entries: [],
+  tornTailCut: false,
+}
 
 export class MemoryLog implements LogStorage {
   readonly recovered: Recovered
   readonly #soon: (callback: () => void) => void
   #hardState: HardState | null
-  #firstIndex: number
+  #base: EntryId
   #entries: Entry[]
   #saving = false
   #closing = false
@@ -28,23 +35,34 @@ export class MemoryLog implements LogStorage {
     this.recovered = options.recovered ?? NOTHING
     this.#soon = options.soon ?? queueMicrotask
     this.#hardState = this.recovered.hardState
-    this.#firstIndex = this.recovered.firstIndex
+    this.#base = this.recovered.base
     this.#entries = [...this.recovered.entries]
   }
 
   save(batch: Save, done: (error: StorageError | null) => void): void {
     if (this.#closing) throw new Error('bug: save after close')
     if (this.#saving) throw new Error('bug: a save is in flight already')
-    this.#check(batch)
+    checkSave(batch, { base: this.#base, lastIndex: this.#lastIndex })
     this.#saving = true
     // The batch is copied now: its author may reuse its buffers once `done` has been called.
-    const entries = batch.entries.map((entry) => ({ ...entry, payload: entry.payload.slice() }))
+    const entries = batch.entries.map((entry) => ({
+      ...entry,
+      payload: Uint8Array.from(entry.payload),
+    }))
     this.#soon(() => {
-      this.#apply(batch.hardState, entries)
+      this.#apply({ ...batch, entries })
       this.#saving = false
       done(null)
       for (const waiter of this.#closeWaiters.splice(0)) waiter()
     })
+  }
+
+  compact(to: Index): void {
+    if (to > this.#lastIndex) throw new Error('bug: compact beyond the log')
+    const last = this.#entries[to - this.#base.index - 1]
+    if (last === undefined) return
+    this.#entries = this.#entries.slice(to - this.#base.index)
+    this.#base = { term: last.term, index: last.index }
   }
 
   close(done: () => void): void {
@@ -57,30 +75,27 @@ export class MemoryLog implements LogStorage {
   stored(): Recovered {
     return {
       hardState: this.#hardState,
-      firstIndex: this.#firstIndex,
+      base: this.#base,
+      firstIndex: this.#base.index + 1,
       entries: [...this.#entries],
       tornTailCut: false,
     }
   }
 
-  #check(batch: Save): void {
-    const [first] = batch.entries
-    if (first === undefined) return
-    batch.entries.forEach((entry, i) => {
-      if (entry.index !== first.index + i) throw new Error('bug: entries are not consecutive')
-    })
-    const kept = first.index - this.#firstIndex
-    if (this.#entries.length > 0 && (kept < 0 || kept > this.#entries.length)) {
-      throw new Error(`bug: entry ${first.index} does not touch the log`)
-    }
+  get #lastIndex(): Index {
+    return this.#base.index + this.#entries.length
   }
 
-  #apply(hardState: HardState | null, entries: Entry[]): void {
+  #apply({ hardState, entries, base }: Save): void {
     if (hardState !== null) this.#hardState = { ...hardState }
+    if (base !== undefined) {
+      this.#base = { ...base }
+      this.#entries = []
+    }
     const [first] = entries
     if (first === undefined) return
-    if (this.#entries.length === 0) this.#firstIndex = first.index
-    this.#entries.length = first.index - this.#firstIndex
+    // The log may have been compacted up to an entry that this batch rewrites only if it was committed: never.
+    this.#entries.length = first.index - this.#base.index - 1
     for (const entry of entries) this.#entries.push(entry)
   }
 }

@@ -93,6 +93,7 @@ export function recoverLog(
   const active = tail === null ? undefined : places[tail.segment]
   return {
     hardState: replay.hardState,
+    base: { term: 0, index: 0 },
     firstIndex: replay.firstIndex,
     entries: replay.entries,
     tornTailCut: repairs.some((repair) => repair.cuts),
@@ -141,7 +142,6 @@ class Replay {
   #apply(path: string, record: LogRecord): void {
     const [first] = record.entries
     if (first !== undefined) {
-      if (this.entries.length === 0) this.firstIndex = first.index
       const kept = first.index - this.firstIndex
       if (kept < 0 || kept > this.entries.length) {
         throw corrupt(path, record.at, `batch ${record.sequence} leaves a gap in the log`)

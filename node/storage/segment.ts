@@ -5,6 +5,7 @@
 import { entryBytes, readEntry, readU64, writeEntry, writeU64 } from '../raft/entry-codec.ts'
 import type { Entry, HardState } from '../raft/types.ts'
 import { crc32 } from './crc.ts'
+import { hexBytes, hexText } from './hex.ts'
 import type { Save } from './storage.ts'
 
 export const FORMAT_VERSION = 1
@@ -276,15 +277,4 @@ export function endOfContent(bytes: Uint8Array, from: number): number {
 
 function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-}
-
-function hexBytes(text: string): Uint8Array {
-  if (!/^[0-9a-f]{32}$/.test(text)) throw new Error('bug: a storageId has 32 lower-case hex digits')
-  return Uint8Array.from({ length: 16 }, (_, i) =>
-    Number.parseInt(text.slice(2 * i, 2 * i + 2), 16),
-  )
-}
-
-function hexText(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')
 }

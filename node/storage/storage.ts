@@ -2,7 +2,7 @@
  * What the rest of the node sees of storage. The write-ahead log (wal.ts) and the memory log (memory.ts)
  * both implement LogStorage and pass the same contract suite.
  */
-import type { Entry, HardState, Index } from '../raft/types.ts'
+import type { Entry, EntryId, HardState, Index } from '../raft/types.ts'
 
 /**
  * One batch: durable as a whole or not at all. `entries` are consecutive; if the first one's index is not
@@ -11,12 +11,19 @@ import type { Entry, HardState, Index } from '../raft/types.ts'
 export interface Save {
   readonly hardState: HardState | null
   readonly entries: readonly Entry[]
+  /**
+   * Present when a snapshot takes the place of the log: every entry is forgotten, the log starts behind `base`, and `entries`
+   * go on from there. The snapshot must be durable before. Never behind the base the log already has.
+   */
+  readonly base?: EntryId
 }
 
-/** What was found on disk at start. `entries` are consecutive and start at `firstIndex`. */
+/** What was found on disk at start. `entries` are consecutive and start at `firstIndex`, which is `base.index + 1`. */
 export interface Recovered {
   /** Null when nothing was ever saved. */
   readonly hardState: HardState | null
+  /** The entry before the first one; {0, 0} when the log reaches back to index 1. Beyond 0 only a snapshot can go before it. */
+  readonly base: EntryId
   readonly firstIndex: Index
   readonly entries: readonly Entry[]
   /** True when a torn last batch was cut; worth a log line, not an alarm. */
@@ -31,6 +38,12 @@ export interface Recovered {
 export interface LogStorage {
   readonly recovered: Recovered
   save(batch: Save, done: (error: StorageError | null) => void): void
+  /**
+   * Entries at or below `to` may be forgotten, because a durable snapshot has them. Returns at once; the work is done beside the
+   * saves, and may leave any part of these entries. `to` is at most the last durable index, and committed. A failure is
+   * what the next save fails with (`io`), unless there was no room for it: then a later call tries again.
+   */
+  compact(to: Index): void
   /** Idempotent. Waits for the save in flight. */
   close(done: () => void): void
 }
@@ -44,6 +57,8 @@ export type StorageErrorCode =
   | 'corrupt-log'
   /** The identity is bound but the log is missing, empty, or of another storageId. */
   | 'storage-lost'
+  /** A snapshot file is not what it says, or none goes with the log. */
+  | 'corrupt-snapshot'
   /** Another live process holds the directory. */
   | 'locked'
 

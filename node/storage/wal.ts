@@ -5,6 +5,7 @@
  */
 
 import { mark } from '../raft/marks.ts'
+import { checkSave } from './checks.ts'
 import type { Disk, DiskFile } from './disk.ts'
 import { type RecoveredLog, recoverLog, type SegmentPlace } from './recovery.ts'
 import {
@@ -92,8 +93,6 @@ class Wal implements LogStorage {
   /** Sequence and checksum of the last durable batch. */
   #sequence: number
   #previous: number
-  /** Invariant: both are 0 or the durable log is [firstIndex, lastIndex]. */
-  #firstIndex: number
   #lastIndex: number
 
   #pending: PendingSave | null = null
@@ -115,21 +114,21 @@ class Wal implements LogStorage {
       throw new RangeError(`segmentBytes must be an integer of at least ${SEGMENT_BYTES_MIN}`)
     }
     this.#seed = storageSeed(options.storageId)
-    const { hardState, firstIndex, entries, tornTailCut, active, spares } = recovered
-    this.recovered = { hardState, firstIndex, entries, tornTailCut }
+    const { hardState, base, firstIndex, entries, tornTailCut, active, spares } = recovered
+    this.recovered = { hardState, base, firstIndex, entries, tornTailCut }
     this.#active = active === null ? null : this.#opened(active, active.position)
     this.#spares = spares.map((spare) => this.#opened(spare, SEGMENT_HEADER_BYTES))
     this.#newest = (spares.at(-1) ?? active)?.number ?? 0
     this.#sequence = recovered.sequence
     this.#previous = recovered.previous
-    this.#firstIndex = entries.length === 0 ? 0 : firstIndex
-    this.#lastIndex = entries.length === 0 ? 0 : firstIndex + entries.length - 1
+    this.#lastIndex = base.index + entries.length
   }
 
   save(batch: Save, done: (error: StorageError | null) => void): void {
     if (this.#closing) throw new Error('bug: save after close')
     if (this.#pending !== null) throw new Error('bug: a save is in flight already')
-    this.#check(batch)
+    if (batch.base !== undefined) throw new Error('bug: a base in this format')
+    checkSave(batch, { base: this.recovered.base, lastIndex: this.#lastIndex })
     const bytes = this.#buffer(recordBytes(batch))
     const checksum = encodeRecord(bytes, batch, {
       seed: this.#seed,
@@ -148,26 +147,13 @@ class Wal implements LogStorage {
     else this.#place(this.#pending)
   }
 
+  compact(): void {}
+
   close(done: () => void): void {
     if (this.#closed && this.#closeWaiters.length === 0) return this.#disk.soon(done)
     this.#closeWaiters.push(done)
     this.#closing = true
     this.#closeWhenIdle()
-  }
-
-  /** Entries are consecutive and leave no gap: the core guarantees it, and a log that broke it could never be read back. */
-  #check(batch: Save): void {
-    const [first] = batch.entries
-    if (first === undefined) return
-    batch.entries.forEach((entry, i) => {
-      if (entry.index !== first.index + i) throw new Error('bug: entries are not consecutive')
-    })
-    if (this.#lastIndex === 0) return
-    if (first.index < this.#firstIndex || first.index > this.#lastIndex + 1) {
-      throw new Error(
-        `bug: entry ${first.index} does not touch the log [${this.#firstIndex}, ${this.#lastIndex}]`,
-      )
-    }
   }
 
   #buffer(sizeBytes: number): Uint8Array {
@@ -274,7 +260,6 @@ class Wal implements LogStorage {
     this.#sequence++
     this.#previous = pending.checksum
     if (pending.firstIndex !== null && pending.lastIndex !== null) {
-      if (this.#lastIndex === 0) this.#firstIndex = pending.firstIndex
       this.#lastIndex = pending.lastIndex
     }
     if (segment !== this.#active) {

@@ -58,6 +58,7 @@ function contract(name: string, makePlace: () => Place) {
     const log = makePlace().open()
     assert.equal(log.recovered, {
       hardState: null,
+      base: { term: 0, index: 0 },
       firstIndex: 1,
       entries: [],
       tornTailCut: false,
@@ -113,15 +114,30 @@ function contract(name: string, makePlace: () => Place) {
     await close(log)
   })
 
-  contracted('a log may start at a later index', async () => {
+  contracted('the first entry of all has index 1, unless there is a base', async () => {
+    const log = makePlace().open()
+    assert.throws(() => log.save({ hardState: null, entries: [entry(2)] }, () => {}), /bug/)
+    assert.throws(() => log.save({ hardState: null, entries: [entry(1001)] }, () => {}), /bug/)
+    await saved(log, { entries: [entry(1)] })
+    await close(log)
+  })
+
+  contracted('a number that could not be read back is a bug, and nothing is written', async () => {
     const place = makePlace()
     let log = place.open()
-    await saved(log, { entries: entries(1001, 1003) })
-    await saved(log, { entries: entries(1002, 1002, 2) })
+    await saved(log, { hardState: hardState(2 ** 53 - 1), entries: [entry(1, 2 ** 53 - 1)] })
+    for (const batch of [
+      { hardState: hardState(2 ** 53), entries: [] },
+      { hardState: hardState(1, 2 ** 53), entries: [] },
+      { hardState: hardState(-1), entries: [] },
+      { hardState: null, entries: [entry(2, 2 ** 53)] },
+      { hardState: null, entries: [entry(2, 1.5)] },
+    ]) {
+      assert.throws(() => log.save(batch, () => {}), /bug: .* cannot be written/)
+    }
     log = await reopened(place, log)
-    assert.is(log.recovered.firstIndex, 1001)
-    assert.equal(contents(log), ['1001:1:1.1001', '1002:2:2.1002'])
-    assert.throws(() => log.save({ hardState: null, entries: [entry(1000)] }, () => {}), /bug/)
+    assert.is(log.recovered.hardState?.term, 2 ** 53 - 1)
+    assert.is(log.recovered.entries[0]?.term, 2 ** 53 - 1)
     await close(log)
   })
 

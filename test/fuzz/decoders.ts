@@ -9,6 +9,7 @@ import { DISK_DECODERS } from './decoders-disk.ts'
 import { GATEWAY_DECODERS } from './decoders-gateway.ts'
 import { OPTION_DECODERS } from './decoders-options.ts'
 import { PEER_DECODERS } from './decoders-peer.ts'
+import { SNAPSHOT_DECODERS } from './decoders-snapshots.ts'
 import type { AnyRow } from './rows.ts'
 
 export const DECODERS: readonly AnyRow[] = [
@@ -16,6 +17,7 @@ export const DECODERS: readonly AnyRow[] = [
   ...ANSWER_DECODERS,
   ...PEER_DECODERS,
   ...DISK_DECODERS,
+  ...SNAPSHOT_DECODERS,
   ...DISCOVERY_DECODERS,
   ...OPTION_DECODERS,
   ...GATEWAY_DECODERS,
@@ -43,6 +45,7 @@ export const EXEMPT: Readonly<Record<string, string>> = {
   'discovery/dht.ts': "takes this node's own addresses apart, after URL.canParse",
   'node/applied-state.ts': 'adds up two hashes of its own',
   'node/node.ts': "reads the port out of this node's own address",
+  'node/storage/hex.ts': 'takes 32 hex digits of an id that was checked before, asserted',
   'node/gateway/kv.ts': 'writes bytes as text where they are text, else as base64',
   'node/commands/items.ts': 'writes bytes as text where they are text',
   'node/commands/join.ts': 'the text of a file, which gatherOptions reads',

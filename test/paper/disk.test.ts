@@ -149,11 +149,13 @@ class Member {
     const storage: LogStorage = {
       recovered: {
         hardState: hardState(1, 1),
+        base: { term: 0, index: 0 },
         firstIndex: 1,
         entries: [first],
         tornTailCut: false,
       },
       save: (batch, done) => void this.saves.push({ batch, done }),
+      compact: () => {},
       close: (done) => done(),
     }
     const { nodeKey: publicKey, storageId } = memberIdentity(1)

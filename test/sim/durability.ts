@@ -59,6 +59,7 @@ export class DurableLog {
           done(error)
         })
       },
+      compact: (to) => log.compact(to),
       close: (done) => log.close(done),
     }
   }

@@ -53,6 +53,7 @@ export const ERROR_CODES = [
   'disk-full',
   'quota',
   'session-expired',
+  'unsafe',
   'internal',
 ] as const
 export type ErrorCode = (typeof ERROR_CODES)[number]
@@ -74,6 +75,7 @@ const RETRIABLE: ReadonlySet<ErrorCode> = new Set([
   'closing',
   'timeout',
   'disk-full',
+  'unsafe',
 ])
 
 export function errorBody(code: ErrorCode, message: string, maybeApplied = false): ErrorBody {

@@ -13,14 +13,17 @@ export type PeerFrame =
   | { readonly type: 'raft'; readonly message: RaftMessage }
   /** JSON text of a founding message (founding.ts): records and soft fields. */
   | { readonly type: 'founding'; readonly body: Uint8Array }
-  /** A request forwarded to the leader; never forwarded again. `command`: a client write. `readIndex`: empty body. */
+  /**
+   * A request forwarded to the leader; never forwarded again. `command`: a client write. `readIndex`: empty body. `change`: an
+   * encoded ChangeRequest.
+   */
   | {
       readonly type: 'forward'
       readonly requestId: number
-      readonly operation: 'command' | 'readIndex'
+      readonly operation: 'command' | 'readIndex' | 'change'
       readonly body: Uint8Array
     }
-  /** The answer: for a command the encoded outcome (and its index), for readIndex the index. */
+  /** The answer: for a command the encoded outcome (and its index), for readIndex the index, for a change its ChangeAnswer. */
   | {
       readonly type: 'forwardReply'
       readonly requestId: number
@@ -30,3 +33,5 @@ export type PeerFrame =
     }
   /** The leader's view of the members, sent with heartbeats at a low rate; JSON, shown by `status`. */
   | { readonly type: 'leaderView'; readonly term: Term; readonly body: Uint8Array }
+  /** The receiver was removed from the cluster by a configuration that is committed: it must stop. */
+  | { readonly type: 'removed' }

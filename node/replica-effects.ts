@@ -35,3 +35,33 @@ export function replicaEventOf(
   if (event.type !== 'resigned') return { event: type, level: 'info', fields }
   return { event: 'leader.resigned', level: 'warn', fields }
 }
+
+/** What one turn has collected so far. */
+export class Outbox {
+  #frames = new Map<PeerId, PeerFrame[]>()
+  #answers: { requestId: number; answer: ServiceAnswer }[] = []
+  #events: ReplicaEvent[] = []
+
+  send(to: PeerId, frame: PeerFrame): void {
+    const frames = this.#frames.get(to)
+    if (frames === undefined) this.#frames.set(to, [frame])
+    else frames.push(frame)
+  }
+
+  answer(requestId: number, answer: ServiceAnswer): void {
+    this.#answers.push({ requestId, answer })
+  }
+
+  event(event: string, level: ReplicaEvent['level'], fields: ReplicaEvent['fields']): void {
+    this.#events.push({ event, level, fields })
+  }
+
+  /** Hands it out and forgets it. */
+  take(): Pick<ReplicaEffects, 'frames' | 'answers' | 'events'> {
+    const taken = { frames: this.#frames, answers: this.#answers, events: this.#events }
+    this.#frames = new Map()
+    this.#answers = []
+    this.#events = []
+    return taken
+  }
+}

@@ -3,12 +3,15 @@
  * effects out. It must never know who drives it, what time it is, or how frames travel.
  */
 import { MalformedError } from '../client/bytes.ts'
-import { type ErrorCode, errorBody } from '../client/protocol.ts'
+import { Answers } from './answers.ts'
 import { AppliedState, type AppliedStateOptions } from './applied-state.ts'
+import { decodeChangeAnswer } from './change-request.ts'
 import { type Forward, Forwards } from './forwards.ts'
-import { isLeaderView, type LeaderView, viewOf } from './leader-view.ts'
+import { type LeaderView, LeaderViews } from './leader-view.ts'
+import { type Asker, LinearizableReads } from './linearizable-reads.ts'
+import { type Applicant, MembershipDesk } from './membership.ts'
 import type { PeerFrame } from './peer-frame.ts'
-import { decodeAsciiJson, encodeAsciiJson } from './raft/ascii-json.ts'
+import { Proposals } from './proposals.ts'
 import { mark } from './raft/marks.ts'
 import type { RaftOptions } from './raft/options.ts'
 import { Raft } from './raft/raft.ts'
@@ -22,8 +25,13 @@ import {
   type Role,
   type Term,
 } from './raft/types.ts'
-import { type ReplicaEffects, type ReplicaEvent, replicaEventOf } from './replica-effects.ts'
-import type { HashAt, ServiceAnswer, ServiceRequest } from './request.ts'
+import {
+  Outbox,
+  type ReplicaEffects,
+  type ReplicaEvent,
+  replicaEventOf,
+} from './replica-effects.ts'
+import type { HashAt, ServiceRequest } from './request.ts'
 import { isCommand, type Pending, RequestTable } from './request-table.ts'
 
 export interface ReplicaOptions extends AppliedStateOptions {
@@ -34,11 +42,6 @@ export interface ReplicaOptions extends AppliedStateOptions {
   readonly leaderViewTicks: number
 }
 
-/** Who asked for what stands at a log index, or for a read: a client of this node, or a peer. */
-type Asker =
-  | { readonly type: 'own'; readonly requestIds: readonly number[] }
-  | { readonly type: 'peer'; readonly peer: PeerId; readonly requestId: number }
-
 const NOTHING = new Uint8Array(0)
 /** A request that a peer could not take waits this long before it is sent again, so that two nodes do not spin. */
 const RETRY_TICKS = 2
@@ -48,24 +51,15 @@ export class Replica {
   readonly #raft: Raft
   readonly #applied: AppliedState
   readonly #requests = new RequestTable()
-  /** What was proposed here, by index; answered when the entry at that index *and term* is applied. */
-  readonly #proposed = new Map<Index, { readonly term: Term; readonly asker: Asker }>()
+  readonly #proposals = new Proposals<Asker>()
   readonly #forwards: Forwards
-  /** ReadIndex requests handed to the core, by id. */
-  readonly #rounds = new Map<number, Asker>()
-  /** Reads that may be served once their index is applied, in order of index. */
-  #readsAt: { readonly index: Index; readonly requestIds: readonly number[] }[] = []
-  #nextReadId = 1
+  readonly #reads: LinearizableReads
   #tick = 0
-  #nextViewTick = 0
   #seen: { role: Role; leader: PeerId | null; term: Term; configurationIndex: Index }
-  /** The last one heard from the present leader. */
-  #leaderView: LeaderView | null = null
-  /** This node has applied everything that the present leader had committed when it last said so. */
-  #caughtUp = false
-  #frames = new Map<PeerId, PeerFrame[]>()
-  #answers: { requestId: number; answer: ServiceAnswer }[] = []
-  #events: ReplicaEvent[] = []
+  readonly #views: LeaderViews
+  readonly #desk: MembershipDesk<Asker>
+  readonly #out = new Outbox()
+  readonly #answers = new Answers(this.#requests, this.#out)
 
   constructor(options: ReplicaOptions) {
     this.#options = options
@@ -73,6 +67,23 @@ export class Replica {
     this.#applied = new AppliedState(options)
     const { electionTicks, random } = options.raft
     this.#forwards = new Forwards({ patienceTicks: electionTicks, life: random.next() })
+    this.#reads = new LinearizableReads({
+      raft: this.#raft,
+      tell: (asker, index) => this.#answers.reply(asker, 'done', index),
+      refuse: (asker) => this.#refuse(asker),
+      serve: (requestId) => {
+        const request = this.#requests.get(requestId)?.request
+        if (request?.type === 'query') this.#answerQuery(requestId, request.query)
+      },
+    })
+    const everyTicks = options.leaderViewTicks
+    this.#views = new LeaderViews(this.#raft, { everyTicks, patienceTicks: electionTicks })
+    this.#desk = new MembershipDesk<Asker>({
+      raft: this.#raft,
+      committed: () => this.#raft.log.configurationAt(this.#raft.log.appliedIndex),
+      answer: (asker, answer) => this.#answers.change(asker, answer),
+      giveBack: (asker) => this.#refuse(asker),
+    })
     const { role, leader, term } = this.#raft
     this.#seen = { role, leader, term, configurationIndex: 0 }
   }
@@ -97,7 +108,7 @@ export class Replica {
   get caughtUp(): boolean {
     const { role, termCommitted, leader, log } = this.#raft
     if (role === 'leader') return termCommitted && log.appliedIndex === log.commitIndex
-    return leader !== null && this.#caughtUp
+    return leader !== null && this.#views.caughtUp
   }
 
   /** Null: nobody is known to lead. */
@@ -116,8 +127,12 @@ export class Replica {
 
   /** The leader's view of the members: this node's own as leader, the last one heard as follower. */
   get view(): LeaderView | null {
-    if (this.#raft.role === 'leader') return viewOf(this.#raft, this.#options.raft.electionTicks)
-    return this.#leaderView
+    return this.#views.view
+  }
+
+  /** Nodes of this cluster that have a link to here and are no members. */
+  get applicants(): readonly Applicant[] {
+    return this.#desk.applicants
   }
 
   // --- inputs -------------------------------------------------------------------------------------------------
@@ -142,15 +157,22 @@ export class Replica {
       case 'forwardReply':
         return this.#onForwardReply(from, frame)
       case 'leaderView':
-        return this.#onLeaderView(from, frame)
+        return this.#views.hear(from, frame.term, frame.body)
       case 'founding':
+      case 'removed':
         return
     }
   }
 
+  /** A node of this cluster that is no member has a link to here. */
+  applicantUp(member: Omit<Member, 'memberId'>): void {
+    this.#desk.applicantUp(member, this.#tick)
+  }
+
   linkClosed(peer: PeerId): void {
+    this.#desk.applicantDown(peer)
     this.#raft.linkClosed(peer)
-    for (const lost of this.#forwards.takeWhere(({ to }) => to === peer)) this.#giveBack(lost, 0)
+    for (const lost of this.#forwards.takeWhere(({ to }) => to === peer)) this.#giveUp(lost)
   }
 
   /** Accepts a request of this node's own clients; `requestId` is the caller's and unique. */
@@ -163,10 +185,10 @@ export class Replica {
       this.#requests.count >= pendingRequestsMax ||
       this.#requests.bytes >= pendingRequestBytesMax
     ) {
-      return this.#fail(requestId, 'overloaded', 'too many requests wait here')
+      return this.#answers.fail(requestId, 'overloaded', 'too many requests wait here')
     }
     if (request.type === 'command' && !isCommand(request.command)) {
-      return this.#fail(requestId, 'bad-request', 'the command is malformed')
+      return this.#answers.fail(requestId, 'bad-request', 'the command is malformed')
     }
     const deadline = this.#tick + Math.max(1, Math.ceil(request.timeoutMs / tickMs))
     const fresh = { dispatched: false, notBefore: 0, repeats: 0 }
@@ -195,7 +217,7 @@ export class Replica {
   /** Answers everything that waits with `closing`. */
   close(): void {
     for (const pending of this.#requests.all()) {
-      this.#fail(pending.requestId, 'closing', 'this node is stopping', pending.dispatched)
+      this.#answers.fail(pending.requestId, 'closing', 'this node is stopping', pending.dispatched)
     }
   }
 
@@ -205,26 +227,20 @@ export class Replica {
     const ready = this.#raft.ready()
     for (const { to, message } of ready.messages) this.#send(to, { type: 'raft', message })
     for (const entry of ready.committed) this.#apply(entry)
-    for (const { requestId, index } of ready.reads) this.#readConfirmed(requestId, index)
-    for (const id of ready.readsLost) this.#readLost(id)
+    for (const { requestId, index } of ready.reads) this.#reads.confirmed(requestId, index)
+    for (const id of ready.readsLost) this.#reads.lost(id)
     this.#noteLeadership()
-    this.#noteCaughtUp()
-    this.#serveReads()
+    this.#views.noteApplied()
+    for (const outcome of ready.changes) this.#desk.outcome(outcome)
+    this.#desk.applied()
+    this.#reads.serveDue()
     this.#shareView()
-    for (const event of ready.events)
-      this.#events.push(replicaEventOf(event, (peer) => this.memberOf(peer)))
-    const { log } = this.#raft
-    const effects = {
-      frames: this.#frames,
-      save: ready.save,
-      answers: this.#answers,
-      events: this.#events,
-      more: log.appliedIndex < log.commitIndex,
+    for (const event of ready.events) {
+      const { event: name, level, fields } = replicaEventOf(event, (peer) => this.memberOf(peer))
+      this.#event(name, level, fields)
     }
-    this.#frames = new Map()
-    this.#answers = []
-    this.#events = []
-    return effects
+    const { appliedIndex, commitIndex } = this.#raft.log
+    return { ...this.#out.take(), save: ready.save, more: appliedIndex < commitIndex }
   }
 
   // --- sending requests where they can be answered --------------------------------------------------------------
@@ -237,41 +253,59 @@ export class Replica {
     for (const pending of due) {
       if (leader === null) this.#noLeader(pending)
       else if (pending.request.type === 'query') reads.push(pending)
-      else if (role === 'leader') this.#propose(pending, pending.request.command)
-      else this.#forward(leader, 'command', [pending], pending.request.command)
+      else if (role !== 'leader') this.#forwardWrite(leader, pending)
+      else if (pending.request.type === 'change') this.#change(pending, pending.request.body)
+      else this.#propose(pending, pending.request.command)
     }
     // All reads of a turn share one question to the leader and one confirmation round.
     if (reads.length === 0 || leader === null) return
     if (role !== 'leader') return this.#forward(leader, 'readIndex', reads, NOTHING)
     for (const read of reads) read.dispatched = true
-    this.#startRead({ type: 'own', requestIds: reads.map((read) => read.requestId) })
+    this.#reads.start({ type: 'own', requestIds: reads.map((read) => read.requestId) })
   }
 
   #noLeader(pending: Pending): void {
     if (this.#raft.diskFull && pending.request.type === 'command') {
       const why = 'the disk of this node is full and no other node leads'
-      return this.#fail(pending.requestId, 'disk-full', why, pending.dispatched)
+      return this.#answers.fail(pending.requestId, 'disk-full', why, pending.dispatched)
     }
     this.#requests.requeue(pending.requestId, this.#tick + 1)
   }
 
   #propose(pending: Pending, command: Uint8Array): void {
-    const result = this.#raft.propose('command', command)
-    if (result.ok) {
-      pending.dispatched = true
-      const asker: Asker = { type: 'own', requestIds: [pending.requestId] }
-      this.#proposed.set(result.id.index, { term: result.id.term, asker })
-    } else if (result.reason === 'overloaded') {
+    const { requestId } = pending
+    const refused = this.#append(command, { type: 'own', requestIds: [requestId] })
+    if (refused === null) pending.dispatched = true
+    else if (refused === 'overloaded') {
       const message = 'too much waits for the disks of a quorum'
-      this.#fail(pending.requestId, 'overloaded', message, pending.dispatched)
-    } else {
-      this.#requests.requeue(pending.requestId, this.#tick + RETRY_TICKS)
-    }
+      this.#answers.fail(requestId, 'overloaded', message, pending.dispatched)
+    } else this.#requests.requeue(requestId, this.#tick + RETRY_TICKS)
+  }
+
+  /** Null: it is in the log, or was already, and the asker is answered when it is applied. */
+  #append(command: Uint8Array, asker: Asker): 'overloaded' | 'not-leader' | null {
+    if (this.#proposals.join(command, asker)) return null
+    const result = this.#raft.propose('command', command)
+    if (!result.ok) return result.reason === 'overloaded' ? 'overloaded' : 'not-leader'
+    this.#proposals.add(result.id, command, asker)
+    return null
+  }
+
+  #change(pending: Pending, body: Uint8Array): void {
+    pending.dispatched = true
+    this.#desk.request({ type: 'own', requestIds: [pending.requestId] }, body)
+  }
+
+  #forwardWrite(leader: PeerId, pending: Pending): void {
+    const { request } = pending
+    if (request.type === 'change') this.#forward(leader, 'change', [pending], request.body)
+    else if (request.type === 'command')
+      this.#forward(leader, 'command', [pending], request.command)
   }
 
   #forward(
     to: PeerId,
-    operation: 'command' | 'readIndex',
+    operation: 'command' | 'readIndex' | 'change',
     requests: readonly Pending[],
     body: Uint8Array,
   ): void {
@@ -285,25 +319,29 @@ export class Replica {
     for (const lost of this.#forwards.takeWhere(({ againTick }) => againTick <= this.#tick)) {
       mark('replica: a forward is sent again')
       for (const pending of lost.requests) pending.repeats++
-      this.#giveBack(lost, 0)
+      this.#giveUp(lost)
     }
   }
 
+  /** The leader that was asked may have done it, or may do it yet: only what is safe to repeat is sent again. */
+  #giveUp(forward: Forward): void {
+    for (const { requestId, request } of forward.requests) {
+      if (request.type !== 'change') this.#requests.requeue(requestId, this.#tick)
+      else
+        this.#answers.fail(requestId, 'timeout', 'no answer from the leader; see `members`', true)
+    }
+  }
+
+  /** The leader that was asked has not done it. */
   #giveBack(forward: Forward, delayTicks: number): void {
     for (const { requestId } of forward.requests) {
       this.#requests.requeue(requestId, this.#tick + delayTicks)
     }
   }
 
-  #startRead(asker: Asker): void {
-    const readId = this.#nextReadId++
-    if (this.#raft.readIndex(readId)) this.#rounds.set(readId, asker)
-    else this.#refuse(asker)
-  }
-
   /** Sends whatever an asker wanted back to where it came from: this node does not lead any more. */
   #refuse(asker: Asker): void {
-    if (asker.type === 'peer') return this.#reply(asker, 'not-leader', 0, NOTHING)
+    if (asker.type === 'peer') return this.#answers.reply(asker, 'not-leader')
     for (const requestId of asker.requestIds) this.#requests.requeue(requestId, this.#tick)
   }
 
@@ -314,16 +352,13 @@ export class Replica {
     // A node that does not lead says so; it never forwards a forwarded request (HAZARDS: forwarding loop).
     if (this.#raft.role !== 'leader') {
       mark('replica: a forward reaches a node that does not lead')
-      return this.#reply(asker, 'not-leader', 0, NOTHING)
+      return this.#answers.reply(asker, 'not-leader')
     }
-    if (frame.operation === 'readIndex') return this.#startRead(asker)
+    if (frame.operation === 'readIndex') return this.#reads.start(asker)
+    if (frame.operation === 'change') return this.#desk.request(asker, frame.body)
     if (!isCommand(frame.body)) return
-    const result = this.#raft.propose('command', frame.body.slice())
-    if (result.ok) this.#proposed.set(result.id.index, { term: result.id.term, asker })
-    else {
-      const outcome = result.reason === 'overloaded' ? 'overloaded' : 'not-leader'
-      this.#reply(asker, outcome, 0, NOTHING)
-    }
+    const refused = this.#append(frame.body.slice(), asker)
+    if (refused !== null) this.#answers.reply(asker, refused)
   }
 
   #onForwardReply(from: PeerId, frame: PeerFrame & { type: 'forwardReply' }): void {
@@ -337,77 +372,37 @@ export class Replica {
       const pending = this.#requests.get(requestId)
       if (pending === undefined) continue
       if (frame.outcome !== 'done') {
-        this.#fail(requestId, frame.outcome, `the leader is ${frame.outcome}`, true)
+        this.#answers.fail(requestId, frame.outcome, `the leader is ${frame.outcome}`, true)
+      } else if (pending.request.type === 'change') {
+        this.#answers.finishChange(requestId, decodeChangeAnswer(frame.body))
       } else if (pending.request.type === 'command') {
-        this.#finish(requestId, { ok: true, index: frame.index, body: frame.body })
+        this.#answers.finish(requestId, { ok: true, index: frame.index, body: frame.body })
       } else {
-        this.#readsAt.push({ index: frame.index, requestIds: [requestId] })
+        this.#reads.wait(frame.index, [requestId])
       }
     }
-  }
-
-  #reply(
-    asker: Asker & { type: 'peer' },
-    outcome: (PeerFrame & { type: 'forwardReply' })['outcome'],
-    index: Index,
-    body: Uint8Array,
-  ): void {
-    const { requestId } = asker
-    this.#send(asker.peer, { type: 'forwardReply', requestId, outcome, index, body })
   }
 
   // --- applying -------------------------------------------------------------------------------------------------
 
   #apply(entry: Entry): void {
     const outcome = this.#applied.apply(entry)
-    const proposed = this.#proposed.get(entry.index)
-    if (!this.#proposed.delete(entry.index) || proposed === undefined) return
-    const { asker } = proposed
-    // Another leader's entry took the place: what was asked for is not in the log, or stands elsewhere in it.
-    if (proposed.term !== entry.term) return this.#refuse(asker)
-    if (asker.type === 'peer') return this.#reply(asker, 'done', entry.index, outcome)
-    for (const requestId of asker.requestIds) {
-      if (this.#requests.get(requestId) === undefined) continue
-      this.#finish(requestId, { ok: true, index: entry.index, body: outcome })
+    const proposed = this.#proposals.applied(entry)
+    if (proposed === null) return
+    for (const asker of proposed.askers) {
+      // Another leader's entry took the place: what was asked for is not in the log, or stands elsewhere in it.
+      if (!proposed.same) this.#refuse(asker)
+      else this.#answers.done(asker, entry.index, outcome)
     }
-  }
-
-  // --- reads ----------------------------------------------------------------------------------------------------
-
-  #readConfirmed(readId: number, index: Index): void {
-    const asker = this.#rounds.get(readId)
-    this.#rounds.delete(readId)
-    if (asker === undefined) return
-    if (asker.type === 'peer') return this.#reply(asker, 'done', index, NOTHING)
-    this.#readsAt.push({ index, requestIds: asker.requestIds })
-  }
-
-  #readLost(readId: number): void {
-    const asker = this.#rounds.get(readId)
-    this.#rounds.delete(readId)
-    if (asker !== undefined) this.#refuse(asker)
-  }
-
-  #serveReads(): void {
-    if (this.#readsAt.length === 0) return
-    const { appliedIndex } = this.#raft.log
-    this.#readsAt = this.#readsAt.filter(({ index, requestIds }) => {
-      if (index > appliedIndex) return true
-      for (const requestId of requestIds) {
-        const pending = this.#requests.get(requestId)
-        if (pending?.request.type === 'query') this.#answerQuery(requestId, pending.request.query)
-      }
-      return false
-    })
   }
 
   #answerQuery(requestId: number, query: Uint8Array): void {
     try {
       const body = this.#applied.query(query)
-      this.#finish(requestId, { ok: true, index: this.#raft.log.appliedIndex, body })
+      this.#answers.finish(requestId, { ok: true, index: this.#raft.log.appliedIndex, body })
     } catch (error) {
       if (!(error instanceof MalformedError)) throw error
-      this.#fail(requestId, 'bad-request', error.message)
+      this.#answers.fail(requestId, 'bad-request', error.message)
     }
   }
 
@@ -423,11 +418,9 @@ export class Replica {
       if (seen.role === 'leader') this.#ledNoMore()
     }
     if (leader !== seen.leader || term !== seen.term) {
-      this.#caughtUp = false
-      this.#leaderView = null
+      this.#views.forget(this.#tick)
       this.#requests.hurry()
-      this.#nextViewTick = this.#tick
-      for (const forward of this.#forwards.takeWhere(() => true)) this.#giveBack(forward, 0)
+      for (const forward of this.#forwards.takeWhere(() => true)) this.#giveUp(forward)
     }
     if (leader !== seen.leader) {
       const leaderId = leader === null ? null : (this.memberOf(leader)?.memberId ?? null)
@@ -440,58 +433,32 @@ export class Replica {
 
   /** What this node proposed may still commit under the next leader; the sessions make asking again safe. */
   #ledNoMore(): void {
-    for (const { asker } of this.#proposed.values()) this.#refuse(asker)
-    this.#proposed.clear()
+    for (const asker of this.#proposals.abandon()) this.#refuse(asker)
+    this.#desk.ledNoMore()
   }
 
   #shareView(): void {
-    if (this.#raft.role !== 'leader' || this.#tick < this.#nextViewTick) return
-    this.#nextViewTick = this.#tick + this.#options.leaderViewTicks
-    const body = encodeAsciiJson(viewOf(this.#raft, this.#options.raft.electionTicks))
+    const body = this.#views.takeDue(this.#tick)
+    if (body === null) return
     const { term } = this.#raft
     for (const peer of this.#raft.tracker.peers) {
       this.#send(peer, { type: 'leaderView', term, body })
     }
   }
 
-  #onLeaderView(from: PeerId, frame: PeerFrame & { type: 'leaderView' }): void {
-    if (frame.term !== this.#raft.term || this.#raft.leader !== from) return
-    const view = decodeAsciiJson(frame.body)
-    if (isLeaderView(view)) this.#leaderView = view
-  }
-
-  /** Judged after applying: under load, what the leader speaks of has arrived with the same frames and is applied only now. */
-  #noteCaughtUp(): void {
-    const { appliedIndex } = this.#raft.log
-    const known = this.#leaderView?.commitIndex ?? Number.POSITIVE_INFINITY
-    if (appliedIndex >= known) this.#caughtUp = true
-  }
-
   // --- answers and events -----------------------------------------------------------------------------------------
 
   #send(to: PeerId, frame: PeerFrame): void {
-    const frames = this.#frames.get(to)
-    if (frames === undefined) this.#frames.set(to, [frame])
-    else frames.push(frame)
-  }
-
-  #finish(requestId: number, answer: ServiceAnswer): void {
-    this.#requests.remove(requestId)
-    this.#answers.push({ requestId, answer })
-  }
-
-  #fail(requestId: number, code: ErrorCode, message: string, maybeApplied = false): void {
-    const isQuery = this.#requests.get(requestId)?.request.type === 'query'
-    const error = errorBody(code, message, maybeApplied && !isQuery)
-    this.#finish(requestId, { ok: false, error })
+    this.#out.send(to, frame)
   }
 
   #timeOut({ requestId, dispatched }: Pending): void {
-    if (dispatched) this.#fail(requestId, 'timeout', 'no answer from a quorum in time', true)
-    else this.#fail(requestId, 'no-leader', 'no node leads the cluster')
+    if (dispatched)
+      this.#answers.fail(requestId, 'timeout', 'no answer from a quorum in time', true)
+    else this.#answers.fail(requestId, 'no-leader', 'no node leads the cluster')
   }
 
   #event(event: string, level: ReplicaEvent['level'], fields: ReplicaEvent['fields']): void {
-    this.#events.push({ event, level, fields })
+    this.#out.event(event, level, fields)
   }
 }

@@ -92,7 +92,14 @@ export class RequestTable {
 }
 
 function sizeOf(request: ServiceRequest): number {
-  return request.type === 'command' ? request.command.length : request.query.length
+  switch (request.type) {
+    case 'command':
+      return request.command.length
+    case 'query':
+      return request.query.length
+    case 'change':
+      return request.body.length
+  }
 }
 
 /** What is no command never enters the log, where every member would have to make the same nothing of it. */

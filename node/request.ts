@@ -11,9 +11,11 @@ export type ServiceRequest =
       readonly consistency: Consistency
       readonly timeoutMs: number
     }
+  /** An encoded ChangeRequest (change-request.ts); the answer's body is an encoded ChangeReport. */
+  | { readonly type: 'change'; readonly body: Uint8Array; readonly timeoutMs: number }
 
 export type ServiceAnswer =
-  /** `body`: an encoded Outcome for a command, the machine's answer for a query. `index`: the log index it reflects. */
+  /** `body`: an encoded Outcome for a command, the machine's answer for a query, a ChangeReport in JSON for a change. `index`: the log index it reflects. */
   | { readonly ok: true; readonly index: Index; readonly body: Uint8Array }
   | { readonly ok: false; readonly error: ErrorBody }
 

@@ -14,6 +14,7 @@ const MEANINGS: Readonly<Record<ErrorCode, Meaning>> = {
   unauthorised: { status: 401, title: 'A token is needed' },
   'forbidden-origin': { status: 403, title: 'Refused for this Origin or Host' },
   'not-found': { status: 404, title: 'Not found' },
+  unsafe: { status: 409, title: 'It would cost the cluster its quorum' },
   'session-expired': { status: 409, title: 'The session has expired' },
   compacted: { status: 410, title: 'The revision is compacted away' },
   'compare-failed': { status: 412, title: 'The condition does not hold' },

@@ -61,6 +61,7 @@ const TYPES = {
   forward: 17,
   forwardReply: 18,
   leaderView: 19,
+  removed: 20,
   preVote: 32,
   preVoteResponse: 33,
   requestVote: 34,
@@ -74,7 +75,7 @@ const TYPES = {
   resigned: 42,
 } as const
 
-const OPERATIONS = ['command', 'readIndex'] as const
+const OPERATIONS = ['command', 'readIndex', 'change'] as const
 const OUTCOMES = ['done', 'not-leader', 'overloaded', 'disk-full', 'closing'] as const
 const REASONS: readonly RefusalReason[] = [
   'wrong-topic',
@@ -103,6 +104,8 @@ function bodyBytes(frame: WireFrame): number {
       return 4
     case 'goodbye':
       return 1
+    case 'removed':
+      return 0
     case 'forward':
       return 8 + 1 + frame.body.length
     case 'forwardReply':
@@ -213,6 +216,8 @@ function writeBody(view: DataView, bytes: Uint8Array, at: number, frame: WireFra
     case 'leaderView':
       writeU64(view, at, frame.term)
       bytes.set(frame.body, at + 8)
+      return
+    case 'removed':
       return
     case 'raft':
       writeRaft(view, bytes, at, frame.message)
@@ -360,6 +365,8 @@ class BodyReader {
         }
       case TYPES.leaderView:
         return { type: 'leaderView', term: this.#u64(), body: this.#rest() }
+      case TYPES.removed:
+        return { type: 'removed' }
       default:
         return { type: 'raft', message: this.#raft(type) }
     }

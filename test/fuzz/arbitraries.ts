@@ -1,5 +1,7 @@
 /** Valid values of the product's own types, for the tables of decoders and for the sequences. */
 import fc from 'fast-check'
+import { ERROR_CODES } from '../../client/protocol.ts'
+import type { ChangeAnswer, ChangeRequest } from '../../node/change-request.ts'
 import {
   blankRecord,
   type Founder,
@@ -256,7 +258,7 @@ export const requestFrame: fc.Arbitrary<PeerFrame> = fc.oneof(
   fc.record({
     type: fc.constant('forward' as const),
     requestId: u64,
-    operation: fc.constantFrom('command' as const, 'readIndex' as const),
+    operation: fc.constantFrom('command' as const, 'readIndex' as const, 'change' as const),
     body: bytes,
   }),
   fc.record({
@@ -273,6 +275,7 @@ export const requestFrame: fc.Arbitrary<PeerFrame> = fc.oneof(
     body: bytes,
   }),
   fc.record({ type: fc.constant('leaderView' as const), term, body: bytes }),
+  fc.record({ type: fc.constant('removed' as const) }),
 )
 
 const controlFrame: fc.Arbitrary<ControlFrame> = fc.oneof(
@@ -298,4 +301,64 @@ export const wireFrame: fc.Arbitrary<WireFrame> = fc.oneof(
   { weight: 1, arbitrary: requestFrame },
   { weight: 1, arbitrary: controlFrame },
   { weight: 1, arbitrary: bytes.map((body) => ({ type: 'founding' as const, body })) },
+)
+
+// --- changes of the members -----------------------------------------------------------------------------------------------
+
+const memberName = fc.string({ minLength: 1, maxLength: 12, unit: 'grapheme' })
+const memberIds = fc.array(fc.integer({ min: 1, max: 99 }), { maxLength: 4 })
+const options = {
+  dryRun: fc.boolean(),
+  ifConfig: u32,
+  reason: fc.string({ maxLength: 20 }),
+}
+
+export const changeRequest: fc.Arbitrary<ChangeRequest> = fc.oneof(
+  fc.record(
+    {
+      verb: fc.constantFrom(
+        'add' as const,
+        'remove' as const,
+        'promote' as const,
+        'demote' as const,
+      ),
+      id: memberName,
+      ...options,
+    },
+    { requiredKeys: ['verb', 'id'] },
+  ),
+  fc.record(
+    { verb: fc.constant('replace' as const), id: memberName, with: memberName, ...options },
+    { requiredKeys: ['verb', 'id'] },
+  ),
+  fc.record(
+    {
+      verb: fc.constant('settings' as const),
+      settings: fc.dictionary(fc.string({ maxLength: 9 }), fc.oneof(u32, fc.boolean(), memberName)),
+      ...options,
+    },
+    { requiredKeys: ['verb', 'settings'] },
+  ),
+)
+
+export const changeAnswer: fc.Arbitrary<ChangeAnswer> = fc.oneof(
+  fc.record({
+    ok: fc.constant(true as const),
+    report: fc.record({
+      configIndex: u32,
+      changes: fc.array(fc.string({ maxLength: 20 }), { maxLength: 3 }),
+      dryRun: fc.boolean(),
+      voters: memberIds,
+      learners: memberIds,
+    }),
+  }),
+  fc.record({
+    ok: fc.constant(false as const),
+    error: fc.record({
+      code: fc.constantFrom(...ERROR_CODES),
+      message: fc.string({ maxLength: 20 }),
+      retriable: fc.boolean(),
+      maybeApplied: fc.boolean(),
+    }),
+  }),
 )

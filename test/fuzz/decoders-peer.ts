@@ -3,6 +3,14 @@ import fc from 'fast-check'
 import * as assert from 'uvu/assert'
 import { Alarms } from '../../node/alarms.ts'
 import {
+  type ChangeAnswer,
+  type ChangeRequest,
+  decodeChangeAnswer,
+  decodeChangeRequest,
+  encodeChangeAnswer,
+  encodeChangeRequest,
+} from '../../node/change-request.ts'
+import {
   blankRecord,
   entry1Bytes,
   type Founder,
@@ -42,6 +50,8 @@ import { decodeHello, encodeHello, isProof, peerUrl } from '../../node/transport
 import type { Hello, Link } from '../../node/transport/transport.ts'
 import {
   append,
+  changeAnswer,
+  changeRequest,
   clusterId,
   configurationRecord,
   entries,
@@ -321,6 +331,27 @@ const LINKS: readonly AnyRow[] = [
     }),
     encode: (value) => value,
     decode: guard<unknown>(isLeaderView) as (input: unknown) => { ok: true; value: LeaderView },
+  }),
+  row<Uint8Array, ChangeRequest>({
+    name: 'request for a change of the members',
+    covers: [
+      'node/change-request.ts#decodeChangeRequest',
+      'node/change-request.ts#parseChangeRequest',
+    ],
+    kind: 'bytes',
+    inner: 'json',
+    values: changeRequest,
+    encode: encodeChangeRequest,
+    decode: orNull(decodeChangeRequest),
+  }),
+  row<Uint8Array, ChangeAnswer>({
+    name: 'answer to a change of the members',
+    covers: ['node/change-request.ts#decodeChangeAnswer'],
+    kind: 'bytes',
+    inner: 'json',
+    values: changeAnswer,
+    encode: encodeChangeAnswer,
+    decode: (input) => ({ ok: true, value: decodeChangeAnswer(input) }),
   }),
 ]
 

@@ -252,7 +252,7 @@ class World {
     } else if (what === 'forward') {
       const body = COMMANDS[which] ?? bytesOf('?')
       this.#receive(from, { type: 'forward', requestId: which, operation: 'command', body })
-    } else if (frame.type !== 'raft') {
+    } else if (frame.type !== 'raft' && frame.type !== 'removed') {
       const body =
         frame.type === 'forward' && which < 4 ? (COMMANDS[which] as Uint8Array) : frame.body
       this.#receive(from, { ...frame, body })

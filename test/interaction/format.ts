@@ -153,19 +153,23 @@ export function frameText(words: Words, frame: PeerFrame): string {
     case 'raft':
       return messageText(words, frame.message)
     case 'forward': {
-      const what = frame.operation === 'command' ? words.commandText(frame.body) : 'readIndex'
+      const { operation, body } = frame
+      const what = operation === 'command' ? words.commandText(body) : operation
       return `forward id=${forwardIdText(frame.requestId)} ${what}`
     }
     case 'forwardReply': {
       const head = `forwardReply id=${forwardIdText(frame.requestId)} ${frame.outcome}`
       if (frame.outcome !== 'done') return head
-      const outcome = frame.body.length === 0 ? '' : ` ${outcomeText(frame.body)}`
-      return `${head} index=${frame.index}${outcome}`
+      if (frame.body.length === 0) return `${head} index=${frame.index}`
+      const isJson = frame.body[0] === 0x7b
+      const outcome = isJson ? textOf(frame.body) : outcomeText(frame.body)
+      return `${head} index=${frame.index} ${outcome}`
     }
     case 'leaderView':
       return `leaderView term=${frame.term} ${textOf(frame.body)}`
     case 'founding':
-      return 'founding'
+    case 'removed':
+      return frame.type
   }
 }
 

@@ -12,6 +12,8 @@ export function describeFrame(frame: PeerFrame): string {
       return `forward ${frame.requestId} ${frame.operation}`
     case 'forwardReply':
       return `forwardReply ${frame.requestId} ${frame.outcome} at ${frame.index}`
+    case 'removed':
+      return frame.type
     case 'leaderView':
       return `leaderView of term ${frame.term}`
   }

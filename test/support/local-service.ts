@@ -2,7 +2,7 @@
  * A Service without a cluster: the real machine and the real sessions, every command committed at once. What a gateway can
  * meet (no leader, slow answers) is set by hand.
  */
-import { decodeCommand, type ErrorBody } from '../../client/protocol.ts'
+import { decodeCommand, type ErrorBody, errorBody } from '../../client/protocol.ts'
 import { KvMachine } from '../../node/machine/kv.ts'
 import type {
   LeaderInfo,
@@ -59,6 +59,9 @@ export class LocalService implements Service {
     if (this.failure !== null) return { ok: false, error: this.failure }
     if (request.type === 'query') {
       return { ok: true, index: this.index, body: this.machine.query(request.query) }
+    }
+    if (request.type === 'change') {
+      return { ok: false, error: errorBody('bad-request', 'nothing changes here') }
     }
     const index = ++this.index
     const body = this.sessions.apply(decodeCommand(request.command), index, (operation) =>

@@ -122,7 +122,7 @@ const frame: fc.Arbitrary<WireFrame> = fc.oneof(
   fc.record({
     type: fc.constant('forward' as const),
     requestId: u64,
-    operation: fc.constantFrom('command' as const, 'readIndex' as const),
+    operation: fc.constantFrom('command' as const, 'readIndex' as const, 'change' as const),
     body,
   }),
   fc.record({
@@ -139,6 +139,7 @@ const frame: fc.Arbitrary<WireFrame> = fc.oneof(
     body,
   }),
   fc.record({ type: fc.constant('leaderView' as const), term, body }),
+  fc.record({ type: fc.constant('removed' as const) }),
 )
 
 const batch = fc
@@ -170,7 +171,7 @@ codec('a batch comes back as it was', () => {
     }),
     { numRuns: 500 },
   )
-  assert.is(seen.size, 19, `every kind of frame was tried: ${[...seen]}`)
+  assert.is(seen.size, 20, `every kind of frame was tried: ${[...seen]}`)
 })
 
 codec('a decoded batch stands at any offset of its buffer', () => {
@@ -285,7 +286,7 @@ codec('numbers that do not fit, choices that do not exist', () => {
   const forward = encodeBatch(null, [
     { type: 'forward', requestId: 1, operation: 'command', body: new Uint8Array() },
   ])
-  forward[forward.length - 1] = 2
+  forward[forward.length - 1] = 3
   assert.throws(() => decodeBatch(forward), /out of range/)
   for (let type = 0; type < 256; type++) {
     const unknown = new Uint8Array(BATCH_HEADER_BYTES + 5)

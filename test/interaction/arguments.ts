@@ -68,6 +68,15 @@ export class Arguments {
     return text === null ? null : text.split(',').map((part) => this.asNumber(part))
   }
 
+  /** `name=3:5`. */
+  pair(name: string): [number, number] | null {
+    const text = this.#option(name)
+    if (text === null) return null
+    const [first = '', second = '', ...rest] = text.split(':')
+    if (rest.length > 0) throw this.wrong(`${text} is no pair`)
+    return [this.asNumber(first), this.asNumber(second)]
+  }
+
   /** Throws when anything is left. */
   end(): void {
     const left = [...this.#words, ...this.#options.keys()]

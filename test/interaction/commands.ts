@@ -13,8 +13,8 @@
  *   slow-disk n1 | full-disk n1 | good-disk n1   `stabilise` does not end its saves; its saves find no room; neither
  *   stabilise [n1 n2]                            saves and messages until nothing moves
  *   crash n1 | restart n1 | cut n1>n2 | cut n1 | heal | link-closed n1 n2
- *   propose n1 x y                               all in one turn
- *   propose-configuration n1 voters=1,2 [outgoing=1,3] [learners=4]
+ *   propose n1 x y [times=1000]                  all in one turn
+ *   change n1 add=4,5 promote=4 demote=1 remove=2 replace=3:5 [keep] [if=3]     add names nodes, all others members
  *   read n1 7 8 | transfer n1 n2
  *   request n1 5 open-session | put k v session=3 sequence=1 [if-absent] | get k      [timeout=<ticks>]
  *   log | status [n1] | disk n1 | in-flight      what is so now
@@ -130,7 +130,10 @@ const DISKS: Record<string, Command> = {
 const CLIENTS: Record<string, Command> = {
   propose: (environment, args) => {
     const node = environment.running(args.word('a node'))
-    propose(environment, node, args.words().map(bytesOf))
+    const words = args.words()
+    const times = args.number('times', 1)
+    const all = Array.from({ length: times }, () => words.map(bytesOf)).flat()
+    propose(environment, node, all)
   },
   change: (environment, args) => {
     const node = environment.running(args.word('a node'))

@@ -151,6 +151,7 @@ export class Environment implements Words {
     const before = see(raft)
     input()
     const decided = see(raft)
+    const { configuration } = raft.tracker
     const turn = node.actor.turn()
     const after = see(raft)
     if (turn.events.some((event) => event.startsWith('asks for'))) node.campaigns++
@@ -177,7 +178,7 @@ export class Environment implements Words {
       frame.type === 'raft' ? [[to, frame.message]] : [],
     )
     const all = this.#nodes.map((one) => watched(one))
-    this.#safety.check(watched(node), all, sent)
+    this.#safety.check({ ...watched(node), configuration }, all, sent)
   }
 
   #heldBack(node: WorldNode, what: string): void {
@@ -314,7 +315,8 @@ export class Environment implements Words {
 }
 
 function watched({ name, peer, disk, actor }: WorldNode) {
-  return { name, peer, disk, raft: actor.raft }
+  const { raft } = actor
+  return { name, peer, disk, raft, configuration: raft.tracker.configuration }
 }
 
 function isChosen(choice: Choice, { from, to, frame }: Flight): boolean {

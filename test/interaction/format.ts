@@ -18,7 +18,15 @@ import type { PeerFrame } from '../../node/peer-frame.ts'
 import { decodeConfigurationRecord } from '../../node/raft/configuration.ts'
 import type { AppendResponse, RaftMessage } from '../../node/raft/messages.ts'
 import type { SaveBatch } from '../../node/raft/ready.ts'
-import type { Configuration, Entry, EntryId, HardState, PeerId } from '../../node/raft/types.ts'
+import {
+  type Configuration,
+  type Entry,
+  type EntryId,
+  type HardState,
+  type MemberId,
+  type PeerId,
+  peerIdOf,
+} from '../../node/raft/types.ts'
 import { textOf } from '../support/raft-cluster.ts'
 
 /** What the forms need to know of the world they speak of. */
@@ -59,7 +67,7 @@ export function entryText(words: Words, entry: Entry): string {
       return `${id} noop`
     case 'configuration': {
       const record = decodeConfigurationRecord(entry.payload)
-      return `${id} configuration ${record === null ? '?' : configurationText(record.configuration)}`
+      return `${id} configuration ${record === null ? '?' : configurationText(words, record.configuration)}`
     }
     case 'command': {
       const text = words.commandText(entry.payload)
@@ -72,9 +80,15 @@ export function entriesText(words: Words, entries: readonly Entry[]): string {
   return `[${entries.map((entry) => entryText(words, entry)).join(', ')}]`
 }
 
-export function configurationText(configuration: Configuration): string {
-  const { voters, votersOutgoing, learners } = configuration
-  const names = (ids: readonly number[]) => ids.map((id) => `n${id}`).join(' ')
+/** `n5(4)` is the node n5 as member 4; where both numbers are the same it is only `n5`. */
+export function configurationText(words: Words, configuration: Configuration): string {
+  const { voters, votersOutgoing, learners, members } = configuration
+  const nameOf = (id: MemberId): string => {
+    const member = members.find(({ memberId }) => memberId === id)
+    const name = member === undefined ? '?' : words.nameOf(peerIdOf(member))
+    return name === `n${id}` ? name : `${name}(${id})`
+  }
+  const names = (ids: readonly MemberId[]) => ids.map(nameOf).join(' ')
   const incoming = `{${names(voters)}}`
   const joint = votersOutgoing.length === 0 ? '' : ` and {${names(votersOutgoing)}}`
   return `${incoming}${joint}${learners.length === 0 ? '' : ` learners {${names(learners)}}`}`

@@ -5,7 +5,13 @@
 import type { RaftMessage } from '../../node/raft/messages.ts'
 import { majority } from '../../node/raft/quorum.ts'
 import type { Raft } from '../../node/raft/raft.ts'
-import { type Entry, type PeerId, peerIdOf, type Term } from '../../node/raft/types.ts'
+import {
+  type Configuration,
+  type Entry,
+  type PeerId,
+  peerIdOf,
+  type Term,
+} from '../../node/raft/types.ts'
 import type { DiskImage } from '../support/raft-cluster.ts'
 
 /** A node, as far as the checks look at it. */
@@ -14,6 +20,8 @@ export interface Watched {
   readonly peer: PeerId
   readonly disk: DiskImage
   readonly raft: Raft
+  /** In force when the node took in what it commits now; the turn itself may have appended the next one. */
+  readonly configuration: Configuration
 }
 
 export class SafetyError extends Error {
@@ -67,8 +75,8 @@ export class Safety {
   }
 }
 
-function checkQuorum({ name, raft }: Watched, all: readonly Watched[]): void {
-  const { voters, votersOutgoing, members } = raft.tracker.configuration
+function checkQuorum({ name, raft, configuration }: Watched, all: readonly Watched[]): void {
+  const { voters, votersOutgoing, members } = configuration
   const { commitIndex } = raft.log
   for (const half of [voters, votersOutgoing]) {
     if (half.length === 0) continue

@@ -59,7 +59,7 @@ export function changesOf(args: Arguments): ConfChange[] {
   for (const type of ['promote', 'demote', 'remove'] as const) {
     for (const memberId of args.numbers(type) ?? []) changes.push({ type, memberId })
   }
-  const [memberId, successor] = args.numbers('replace') ?? []
+  const [memberId, successor] = args.pair('replace') ?? []
   if (memberId !== undefined && successor !== undefined) {
     changes.push({ type: 'replace', memberId, with: successor, keep: args.flag('keep') })
   }

@@ -17,7 +17,7 @@ import type { Random } from './random.ts'
 import type { RaftEvent, VoteRefusal } from './ready.ts'
 import type { Tracker } from './tracker.ts'
 import type { PeerId, Role, Term } from './types.ts'
-import { preVoteRefusal, type Voter, voteRefusal } from './voting.ts'
+import { isVoter, preVoteRefusal, type Voter, voteRefusal } from './voting.ts'
 
 /** The core as a campaign sees it. */
 export interface Campaigner {
@@ -112,7 +112,19 @@ export class Campaign {
 
   get #mayCampaign(): boolean {
     const { tracker, saveStuck, diskFull } = this.#core
-    return tracker.selfIsVoter && !saveStuck && !diskFull
+    return (tracker.selfIsVoter || this.#mayBeNeeded) && !saveStuck && !diskFull
+  }
+
+  /**
+   * Thesis 4.2.2: the newest entry leaves this node out, and is not known to be committed. Who has that entry votes for nobody who
+   * has not, and when only nodes that it leaves out have it, one of them must lead until it is committed. The own vote counts for nothing.
+   */
+  get #mayBeNeeded(): boolean {
+    const { log, self } = this.#core
+    const present = log.configuration
+    if (present === null || present.index <= log.commitIndex) return false
+    const before = log.configurationAt(present.index - 1)
+    return before !== null && isVoter(before.record.configuration, self)
   }
 
   // --- asking -------------------------------------------------------------------------------------------------

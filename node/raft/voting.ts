@@ -2,7 +2,7 @@
 import type { RaftLog } from './log.ts'
 import type { PreVote, RequestVote } from './messages.ts'
 import type { VoteRefusal } from './ready.ts'
-import { type PeerId, TERM_LEAP_MAX, type Term } from './types.ts'
+import { type Configuration, type PeerId, peerIdOf, TERM_LEAP_MAX, type Term } from './types.ts'
 
 export interface Voter {
   readonly term: Term
@@ -42,4 +42,12 @@ export function voteRefusal(
   if (voter.vote === null && voter.leaderKnown) return 'leader-alive'
   if (!voter.log.isUpToDate(asked.lastTerm, asked.lastIndex)) return 'log-behind'
   return voter.canSave ? null : 'save-stuck'
+}
+
+/** Whether the replica is a voter in either half. */
+export function isVoter(configuration: Configuration, peer: PeerId): boolean {
+  const { voters, votersOutgoing, members } = configuration
+  const member = members.find((one) => peerIdOf(one) === peer)
+  if (member === undefined) return false
+  return voters.includes(member.memberId) || votersOutgoing.includes(member.memberId)
 }

@@ -169,6 +169,10 @@ export class Leadership {
 
   transferTo(target: PeerId): boolean {
     if (!this.#tracker.voters.includes(target) || !this.#tracker.progress.has(target)) return false
+    if (this.#changes.asking) {
+      mark('leadership: a transfer during a change')
+      return false
+    }
     this.#transfer = { target, elapsed: 0, sent: false }
     this.#tryTransfer()
     return true

@@ -92,6 +92,11 @@ export class Reconfiguration {
     )
   }
 
+  /** A change waits for the answers of both halves: whoever would lead next would not know of it. */
+  get asking(): boolean {
+    return this.#asking !== null
+  }
+
   /** What the change would lead to; changes nothing. The leader has committed an entry of its term. */
   plan(changes: readonly ConfChange[], options: ChangeOptions): PlannedChange {
     const present = this.#parts.log.configuration
@@ -213,7 +218,12 @@ export class Reconfiguration {
     const fresh = after.voters.filter((id) => !before.voters.includes(id))
     for (const [i, peer] of peersOf(after, fresh).entries()) {
       if (peer === tracker.self) continue
-      const behind = log.commitIndex - (tracker.progress.get(peer)?.matchIndex ?? 0)
+      const matchIndex = tracker.progress.get(peer)?.matchIndex ?? 0
+      if (matchIndex === 0) {
+        mark('reconfiguration: a learner was not heard yet')
+        return refuse('unsafe', `member ${fresh[i]} has acknowledged nothing to this leader yet`)
+      }
+      const behind = log.commitIndex - matchIndex
       if (behind <= CAUGHT_UP_ENTRIES) continue
       mark('reconfiguration: a learner has not caught up')
       return refuse('unsafe', `member ${fresh[i]} is ${behind} entries behind; it must catch up`)

@@ -35,3 +35,17 @@ export type PeerFrame =
   | { readonly type: 'leaderView'; readonly term: Term; readonly body: Uint8Array }
   /** The receiver was removed from the cluster by a configuration that is committed: it must stop. */
   | { readonly type: 'removed' }
+  /** Asks for bytes of the snapshot file that was offered. Checksums are 64 lower-case hex digits. */
+  | {
+      readonly type: 'snapshotPull'
+      readonly checksum: string
+      readonly offset: number
+      readonly lengthBytes: number
+    }
+  /** The answer. No bytes: the file is not here any more. */
+  | {
+      readonly type: 'snapshotChunk'
+      readonly checksum: string
+      readonly offset: number
+      readonly bytes: Uint8Array
+    }

@@ -160,6 +160,8 @@ export class Replica {
         return this.#views.hear(from, frame.term, frame.body)
       case 'founding':
       case 'removed':
+      case 'snapshotPull':
+      case 'snapshotChunk':
         return
     }
   }

@@ -28,6 +28,8 @@ export interface Moment {
   readonly commitIndex: Index
   readonly commitTerm: Term
   readonly appliedIndex: Index
+  readonly firstIndex: Index
+  readonly snapshotIndex: Index
 }
 
 export function momentOf(core: Checked): Moment {
@@ -41,6 +43,8 @@ export function momentOf(core: Checked): Moment {
     commitIndex: log.commitIndex,
     commitTerm: log.termAt(log.commitIndex) ?? 0,
     appliedIndex: log.appliedIndex,
+    firstIndex: log.firstIndex,
+    snapshotIndex: log.snapshotIndex,
   }
 }
 
@@ -50,6 +54,12 @@ export function checkState(core: Checked): void {
   invariant(log.appliedIndex <= log.commitIndex, 'applied beyond the commit index')
   invariant(log.commitIndex <= log.lastIndex, 'committed beyond the end of the log')
   invariant(log.stableIndex <= log.lastIndex, 'stable beyond the end of the log')
+  invariant(log.snapshotIndex >= log.base.index, 'the log begins behind the snapshot')
+  invariant(log.snapshotIndex <= log.appliedIndex, 'a snapshot of what was not applied')
+  invariant(
+    log.stableIndex >= log.snapshotIndex || log.unsavedBase !== null,
+    'a snapshot past the durable log',
+  )
   invariant(log.lastTerm <= term, 'the log holds a term later than the current one')
   invariant((role === 'leader') === (leader === self), 'a leader follows itself, and nobody else')
   if (role === 'leader' || role === 'candidate') {
@@ -67,6 +77,8 @@ export function checkTransition(before: Moment, core: Checked): void {
   invariant(term >= before.term, 'terms never fall')
   invariant(log.commitIndex >= before.commitIndex, 'the commit index never falls')
   invariant(log.appliedIndex >= before.appliedIndex, 'the applied index never falls')
+  invariant(log.firstIndex >= before.firstIndex, 'the log never reaches back again')
+  invariant(log.snapshotIndex >= before.snapshotIndex, 'the snapshot index never falls')
   const commitTerm = log.termAt(before.commitIndex)
   invariant(
     commitTerm === undefined || commitTerm === before.commitTerm,

@@ -95,14 +95,16 @@ export class Durability {
   /** The next save, or null: nothing to save, one in flight, or no room lately. */
   take(): SaveBatch | null {
     if (this.#saving !== null || this.#fullTicks > 1) return null
-    const from = this.#log.stableIndex + 1
+    const base = this.#log.unsavedBase
+    const from = (base?.index ?? this.#log.stableIndex) + 1
     const to = this.#log.lastIndex
-    if (from > to && this.durable) return null
+    if (from > to && this.durable && base === null) return null
     const entries = from > to ? [] : this.#log.slice(from, to, this.#saveBytesMax)
-    const savedTo = entries.at(-1)?.index ?? this.#log.stableIndex
+    const savedTo = entries.at(-1)?.index ?? from - 1
     if (savedTo < to) mark('durability: a batch is cut to its size')
     const commit = Math.max(this.#durableCommit, Math.min(this.#log.commitIndex, savedTo))
-    const batch = { hardState: { term: this.#term, vote: this.#vote, commit }, entries }
+    const hardState = { term: this.#term, vote: this.#vote, commit }
+    const batch = base === null ? { hardState, entries } : { hardState, entries, base }
     this.#saving = { batch, version: this.#version }
     this.#savingTicks = 0
     return batch
@@ -116,7 +118,7 @@ export class Durability {
     this.#fullTicks = 0
     this.#durableVersion = version
     this.#durableCommit = batch.hardState.commit
-    this.#log.stabilise(batch.entries)
+    this.#log.stabilise(batch.entries, batch.base)
   }
 
   /** The save in flight found no room; nothing of it counts. */

@@ -2,6 +2,8 @@
  * What a node does while it leads, for exactly one term: the object is made when an election is won and dropped when the
  * leadership ends, so that nothing of it (progress, read rounds, a transfer) can outlive its term.
  */
+
+import { invariant } from './assert.ts'
 import type { ConfChange } from './change.ts'
 import { isJoint } from './change.ts'
 import type { RaftLog } from './log.ts'
@@ -17,6 +19,7 @@ import {
   type PlannedChange,
   Reconfiguration,
 } from './reconfiguration.ts'
+import type { SnapshotAt } from './snapshots.ts'
 import type { Tracker } from './tracker.ts'
 import type { Entry, EntryId, EntryKind, Index, PeerId, Term } from './types.ts'
 
@@ -42,6 +45,7 @@ export class Leadership {
   readonly #log: RaftLog
   readonly #tracker: Tracker
   readonly #send: (to: PeerId, message: RaftMessage) => void
+  readonly #snapshot: () => SnapshotAt | null
   readonly #reads = new ReadRounds()
   readonly #changes: Reconfiguration
   /** The first index of this term: commits by counting and reads wait for it (paper 5.4.2, thesis 6.4). */
@@ -61,6 +65,8 @@ export class Leadership {
     log: RaftLog
     tracker: Tracker
     send: (to: PeerId, message: RaftMessage) => void
+    /** The newest one on this node's disk. */
+    snapshot: () => SnapshotAt | null
   }) {
     this.#options = parts.options
     this.#term = parts.term
@@ -73,6 +79,7 @@ export class Leadership {
       electionTicks: this.#options.electionTicks,
       append: (payload) => this.#append('configuration', payload),
     })
+    this.#snapshot = parts.snapshot
     this.#tracker.track({
       lastIndex: this.#log.lastIndex,
       window: this.#options.window,
@@ -280,6 +287,14 @@ export class Leadership {
   }
 
   #replicate(peer: PeerId, progress: Progress): void {
+    if (progress.state !== 'snapshot' && progress.nextIndex < this.#log.firstIndex) {
+      mark('leadership: a follower is behind the log')
+      progress.becomeSnapshot()
+    }
+    if (progress.state === 'snapshot') {
+      if (!progress.paused) this.#offerSnapshot(peer, progress)
+      return
+    }
     if (progress.state === 'probe') {
       if (!progress.paused) this.#sendAppend(peer, progress)
       return
@@ -316,6 +331,22 @@ export class Leadership {
     if (this.#tracker.progress.get(best)?.matchIndex !== this.#log.lastIndex) return false
     this.#send(best, { type: 'timeoutNow', term: this.#term })
     return true
+  }
+
+  /** Repeated with each echo until the follower answers: an offer may be lost, and a newer snapshot may take its place. */
+  #offerSnapshot(peer: PeerId, progress: Progress): void {
+    const snapshot = this.#snapshot()
+    invariant(snapshot !== null, 'the log was compacted without a snapshot')
+    const { id, sizeBytes, checksum } = snapshot
+    this.#send(peer, {
+      type: 'installSnapshot',
+      term: this.#term,
+      lastIncludedIndex: id.index,
+      lastIncludedTerm: id.term,
+      sizeBytes,
+      checksum,
+    })
+    progress.offered()
   }
 
   #tryTransfer(): void {

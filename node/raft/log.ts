@@ -1,7 +1,9 @@
 /**
- * The log as one node sees it: entries since the last snapshot in memory, of which a prefix is stable (durable on this
- * disk) and a prefix is committed. The two prefixes are independent: a follower may learn of a commit before its own save ends.
+ * The log as one node sees it: entries behind its base in memory, of which a prefix is stable (durable on this disk) and a prefix
+ * is committed. The two prefixes are independent: a follower may learn of a commit before its own save ends. What lies at or
+ * before the base is in a snapshot; a tail of what the snapshot covers stays, for followers that are a little behind.
  *
+ *   base | firstIndex .. snapshotIndex .. lastIndex covered by the newest snapshot | not
  *   firstIndex .. stableIndex | .. lastIndex        stable | unstable
  *   firstIndex .. appliedIndex .. commitIndex | ..  committed | not yet
  */
@@ -18,29 +20,70 @@ export interface ConfigurationAt {
 
 export class RaftLog {
   /** #entries[i] has index #base.index + 1 + i. */
-  readonly #entries: Entry[]
-  /** The last entry that was compacted away, {0, 0} when none was. */
-  readonly #base: EntryId
-  /** Configuration entries in the log, ascending; the last one is in force whether committed or not. */
-  readonly #configurations: ConfigurationAt[] = []
+  #entries: Entry[]
+  /** The last entry that was compacted away, {0, 0} when none was. Its term is kept, so that an Append can start behind it. */
+  #base: EntryId
+  /** The base came with a snapshot from a leader, and the disk still holds the log of before. */
+  #unsavedBase: EntryId | null = null
+  /** What the newest snapshot on this disk covers. Never below the base, or there would be a gap (rule 8). */
+  #snapshotIndex: Index
+  #payloadBytes = 0
+  /** The newest configuration at or before the base, then those in the log, ascending; the last one is in force. */
+  #configurations: ConfigurationAt[] = []
   #stableIndex: Index
   #commitIndex: Index
   #appliedIndex: Index
 
-  constructor(recovered: { base: EntryId; entries: readonly Entry[]; commitIndex: Index }) {
-    this.#base = recovered.base
+  constructor(recovered: {
+    base: EntryId
+    entries: readonly Entry[]
+    commitIndex: Index
+    /** What the recovered state is of; null: it is empty, and the log reaches back to the first entry. */
+    snapshot?: { readonly id: EntryId; readonly configuration: ConfigurationAt } | null
+  }) {
+    const { base, snapshot = null } = recovered
+    this.#base = base
     this.#entries = [...recovered.entries]
+    const configuration = snapshot?.configuration ?? null
+    if (configuration !== null && configuration.index <= base.index) {
+      this.#configurations.push(configuration)
+    }
     this.#entries.forEach((entry, position) => {
-      invariant(entry.index === this.#base.index + 1 + position, 'recovered entries have a gap')
+      invariant(entry.index === base.index + 1 + position, 'recovered entries have a gap')
+      this.#payloadBytes += entry.payload.length
       this.#noteConfiguration(entry)
     })
     this.#stableIndex = this.lastIndex
-    this.#commitIndex = recovered.commitIndex
-    this.#appliedIndex = this.#base.index
+    this.#snapshotIndex = snapshot?.id.index ?? 0
+    // What a snapshot covers is committed, whatever the hint on disk says.
+    this.#commitIndex = Math.max(recovered.commitIndex, this.#snapshotIndex)
+    this.#appliedIndex = this.#snapshotIndex
+    invariant(this.#snapshotIndex >= base.index, 'the log begins behind the snapshot')
+    invariant(snapshot === null || this.matches(snapshot.id), 'the log does not know the snapshot')
     invariant(
-      this.#commitIndex >= this.#base.index && this.#commitIndex <= this.lastIndex,
+      this.#commitIndex >= base.index && this.#commitIndex <= this.lastIndex,
       'the recovered commit index lies outside the log',
     )
+  }
+
+  /** The last entry before the log. */
+  get base(): EntryId {
+    return this.#base
+  }
+
+  /** The base is not durable yet: the next save carries it, and makes the disk forget the log of before. */
+  get unsavedBase(): EntryId | null {
+    return this.#unsavedBase
+  }
+
+  /** Up to here the newest snapshot on this disk covers everything. 0: there is none. */
+  get snapshotIndex(): Index {
+    return this.#snapshotIndex
+  }
+
+  /** Of all entries in memory. */
+  get payloadBytes(): number {
+    return this.#payloadBytes
   }
 
   get firstIndex(): Index {
@@ -55,7 +98,7 @@ export class RaftLog {
     return this.#entries.at(-1)?.term ?? this.#base.term
   }
 
-  /** Everything up to here is durable on this node's disk. */
+  /** Everything up to here is durable on this node's disk. Below the base only while that is not. */
   get stableIndex(): Index {
     return this.#stableIndex
   }
@@ -121,6 +164,7 @@ export class RaftLog {
     invariant(entry.index === this.lastIndex + 1, 'append leaves a gap')
     invariant(entry.term >= this.lastTerm, 'terms in a log never fall')
     this.#entries.push(entry)
+    this.#payloadBytes += entry.payload.length
     this.#noteConfiguration(entry)
   }
 
@@ -142,16 +186,65 @@ export class RaftLog {
     invariant(from > this.#commitIndex, 'a committed entry would be truncated')
     mark('log: a suffix is truncated')
     if (from <= this.#stableIndex) mark('log: a stable suffix is truncated')
-    this.#entries.length = from - this.firstIndex
+    for (const entry of this.#entries.splice(from - this.firstIndex)) {
+      this.#payloadBytes -= entry.payload.length
+    }
     this.#stableIndex = Math.min(this.#stableIndex, from - 1)
     while ((this.#configurations.at(-1)?.index ?? 0) >= from) this.#configurations.pop()
   }
 
+  /** A snapshot of the state as of `index` is durable on this disk. */
+  noteSnapshot(index: Index): void {
+    invariant(index > this.#snapshotIndex, 'a snapshot older than the one before')
+    invariant(index <= this.#appliedIndex, 'a snapshot of what was not applied')
+    // Followers may have committed past what this disk holds: after a crash there would be a gap behind the snapshot (HAZARDS).
+    invariant(index <= this.#stableIndex, 'a snapshot past the durable log')
+    this.#snapshotIndex = index
+  }
+
+  /** Forgets the prefix up to `index`, which a durable snapshot covers. */
+  compactTo(index: Index): void {
+    if (index <= this.#base.index) return
+    invariant(index <= this.#snapshotIndex, 'compacted beyond the snapshot')
+    this.#base = { term: this.termAt(index) as Term, index }
+    const kept = this.#entries.findIndex((entry) => entry.index > index)
+    const forgotten = this.#entries.splice(0, kept === -1 ? this.#entries.length : kept)
+    for (const { payload } of forgotten) this.#payloadBytes -= payload.length
+    const newest = this.configurationAt(index)
+    this.#configurations = this.#configurations.filter((one) => one.index >= (newest?.index ?? 0))
+  }
+
   /**
-   * A save of `entries` ended. The stable mark advances only where (index, term) still match: what was rewritten
-   * meanwhile is not durable (HAZARDS).
+   * Starts anew behind a snapshot of a leader, whose last entry this log does not hold: whatever is here is older or in conflict
+   * with what is committed (paper, section 7).
    */
-  stabilise(entries: readonly Entry[]): void {
+  reset(id: EntryId, configuration: ConfigurationAt): void {
+    invariant(id.index > this.#commitIndex, 'a snapshot of what is committed here already')
+    invariant(configuration.index <= id.index, 'a snapshot carries a later configuration')
+    // Promises that wait for entries of the old log wait for the snapshot now, which holds what they stand for.
+    this.#stableIndex = Math.min(this.#stableIndex, id.index - 1)
+    this.#entries = []
+    this.#payloadBytes = 0
+    this.#base = id
+    this.#unsavedBase = id
+    this.#configurations = [configuration]
+    this.#snapshotIndex = id.index
+    this.#commitIndex = id.index
+    this.#appliedIndex = id.index
+  }
+
+  /**
+   * A save of `entries`, behind `base` when it carried one, ended. The stable mark advances only where (index, term) still match:
+   * what was rewritten meanwhile is not durable (HAZARDS).
+   */
+  stabilise(entries: readonly Entry[], base: EntryId | null = null): void {
+    if (this.#unsavedBase !== null) {
+      if (base?.index !== this.#unsavedBase.index) {
+        return mark('log: a save ends after a snapshot took the place of the log')
+      }
+      this.#unsavedBase = null
+      this.#stableIndex = base.index
+    }
     for (let i = entries.length - 1; i >= 0; i--) {
       const entry = entries[i] as Entry
       if (!this.matches(entry)) {

@@ -15,6 +15,7 @@ export type RaftMessage =
   | HeartbeatResponse
   | TimeoutNow
   | Resigned
+  | InstallSnapshot
 
 /** Asks whether an election could be won, without raising any term (thesis 9.6). */
 export interface PreVote {
@@ -104,6 +105,21 @@ export interface TimeoutNow {
 export interface Resigned {
   readonly type: 'resigned'
   readonly term: Term
+}
+
+/**
+ * Offers a snapshot to a follower that the leader's log does not reach any more (paper, section 7). It carries no bytes: the
+ * follower pulls them, so that it decides how fast, and where to go on after a broken link.
+ */
+export interface InstallSnapshot {
+  readonly type: 'installSnapshot'
+  readonly term: Term
+  readonly lastIncludedIndex: Index
+  readonly lastIncludedTerm: Term
+  /** Of the file. */
+  readonly sizeBytes: number
+  /** Of the file, 64 lower-case hex digits. */
+  readonly checksum: string
 }
 
 /** A message with its destination. */

@@ -3,13 +3,18 @@
  */
 import type { LeadershipOptions } from './leadership.ts'
 import type { Random } from './random.ts'
-import type { Entry, HardState, PeerId } from './types.ts'
+import type { SnapshotAt } from './snapshots.ts'
+import type { Entry, EntryId, HardState, PeerId } from './types.ts'
 
 export interface RaftOptions extends LeadershipOptions {
   readonly self: PeerId
   readonly hardState: HardState | null
-  /** Consecutive, from index 1. */
+  /** The last entry before the log; default {0, 0}: it reaches back to the first one. */
+  readonly base?: EntryId
+  /** Consecutive, behind `base`. */
   readonly entries: readonly Entry[]
+  /** What the state machine was restored from: an entry at or behind `base` that the log knows. Default: it is empty. */
+  readonly snapshot?: SnapshotAt | null
   readonly random: Random
   /** Payload bytes of one save. */
   readonly saveBytesMax: number

@@ -1,6 +1,7 @@
 /**
  * What a leader knows of one follower (thesis 10.2; the states are those of etcd): while probing it sends one Append at a
- * time, since it does not know where the logs match; once one was accepted it replicates, pipelined, within a window.
+ * time, since it does not know where the logs match; once one was accepted it replicates, pipelined, within a window. A follower
+ * that needs entries which are compacted away is offered a snapshot and gets no Append until it has answered.
  *
  * Invariant: matchIndex < nextIndex. Entries up to matchIndex are durable on the follower.
  */
@@ -8,7 +9,7 @@ import { invariant } from './assert.ts'
 import { mark } from './marks.ts'
 import type { Index } from './types.ts'
 
-export type ProgressState = 'probe' | 'replicate'
+export type ProgressState = 'probe' | 'replicate' | 'snapshot'
 
 export interface WindowLimits {
   /** Append messages in flight to one follower. */
@@ -30,7 +31,7 @@ export class Progress {
   active: boolean
   /** Ticks since it was last heard in this term. */
   silentTicks = 0
-  /** While probing: an Append is under way and no other is sent before the next answer or heartbeat. */
+  /** While probing or offering: one message is under way and no other is sent before the next answer or heartbeat. */
   probeSent = false
   /** The highest commit index this follower was told of. */
   commitSent: Index = 0
@@ -55,7 +56,7 @@ export class Progress {
 
   /** No Append may be sent now. */
   get paused(): boolean {
-    return this.state === 'probe' ? this.probeSent : this.#windowFull
+    return this.state === 'replicate' ? this.#windowFull : this.probeSent
   }
 
   get #windowFull(): boolean {
@@ -85,7 +86,7 @@ export class Progress {
     const moved = matchIndex > this.matchIndex
     if (moved) this.matchIndex = matchIndex
     this.nextIndex = Math.max(this.nextIndex, this.matchIndex + 1)
-    if (this.state === 'probe' && matchIndex >= this.matchIndex) this.#becomeReplicate()
+    if (this.state !== 'replicate' && matchIndex >= this.matchIndex) this.#becomeReplicate()
     return moved
   }
 
@@ -103,6 +104,10 @@ export class Progress {
       this.becomeProbe(this.matchIndex + 1)
       return true
     }
+    if (this.state === 'snapshot') {
+      mark('progress: a rejection from before the offer')
+      return false
+    }
     if (this.nextIndex - 1 !== rejectedIndex) return false
     this.becomeProbe(Math.max(Math.min(rejectedIndex, retryIndex + 1), this.matchIndex + 1))
     return true
@@ -113,7 +118,7 @@ export class Progress {
    * message was lost, or its disk is slow, in which case asking costs one small message.
    */
   echoed(lastIndex: Index): void {
-    if (this.state === 'probe') this.probeSent = false
+    if (this.state !== 'replicate') this.probeSent = false
     else if (this.matchIndex < lastIndex) this.askAgain = this.matchIndex === this.#matchAtEcho
     this.#matchAtEcho = this.matchIndex
   }
@@ -122,6 +127,22 @@ export class Progress {
     invariant(nextIndex > this.matchIndex, 'a probe would start below what is known to match')
     this.state = 'probe'
     this.nextIndex = nextIndex
+    this.#forgetSent()
+  }
+
+  /** The log does not reach back to where this follower must go on. */
+  becomeSnapshot(): void {
+    this.state = 'snapshot'
+    this.askAgain = false
+    this.#forgetSent()
+  }
+
+  /** An offer is leaving. */
+  offered(): void {
+    this.probeSent = true
+  }
+
+  #forgetSent(): void {
     this.probeSent = false
     this.#inflight = []
     this.#inflightBytes = 0

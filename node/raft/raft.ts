@@ -18,12 +18,14 @@ import {
   type Append,
   appendRejected,
   type Heartbeat,
+  type InstallSnapshot,
   type Outgoing,
   type RaftMessage,
 } from './messages.ts'
 import type { RaftOptions } from './options.ts'
 import type { RaftEvent, Ready, ResignReason } from './ready.ts'
 import type { ChangeOptions, ChangeOutcome, PlannedChange } from './reconfiguration.ts'
+import { type SnapshotAt, Snapshots } from './snapshots.ts'
 import { Tracker } from './tracker.ts'
 import type { EntryKind, Index, PeerId, Role, Term } from './types.ts'
 import { leaps } from './voting.ts'
@@ -39,6 +41,7 @@ export class Raft {
   readonly #log: RaftLog
   readonly #tracker: Tracker
   readonly #disk: Durability
+  readonly #snapshots: Snapshots
   readonly #echoes: Echoes
   #messages: Outgoing[] = []
   #readsLost: number[] = []
@@ -55,11 +58,10 @@ export class Raft {
 
   constructor(options: RaftOptions) {
     this.#options = options
-    this.#log = new RaftLog({
-      base: { term: 0, index: 0 },
-      entries: options.entries,
-      commitIndex: Math.min(options.hardState?.commit ?? 0, options.entries.length),
-    })
+    const { base = { term: 0, index: 0 }, entries, snapshot = null } = options
+    const commitIndex = Math.min(options.hardState?.commit ?? 0, base.index + entries.length)
+    this.#log = new RaftLog({ base, entries, commitIndex, snapshot })
+    this.#snapshots = new Snapshots(this.#log, snapshot)
     this.#disk = new Durability({
       hardState: options.hardState,
       log: this.#log,
@@ -158,15 +160,14 @@ export class Raft {
         return this.#leadership?.onHeartbeatResponse(from, message)
       case 'append':
       case 'heartbeat':
+      case 'installSnapshot':
         if (message.term < this.term) {
           // A leader of an old term hears the present one and steps down, wherever it was cut off (HAZARDS).
           mark('raft: an old leader is told the present term')
           return this.#send(from, appendRejected(this.term, 0, { index: 0, term: 0 }))
         }
         this.#follow(from, message.term)
-        return message.type === 'append'
-          ? this.#onAppend(from, message)
-          : this.#onHeartbeat(from, message)
+        return this.#onLeader(from, message)
       case 'timeoutNow':
         return this.#campaign.onTimeoutNow(from, message)
       case 'resigned':
@@ -235,6 +236,28 @@ export class Raft {
     if (this.#role === 'leader') this.#resign('disk-full')
   }
 
+  /** A snapshot of what was applied here is complete and durable: the log may be compacted up to it. */
+  snapshotSaved(snapshot: SnapshotAt): void {
+    this.#snapshots.saved(snapshot)
+  }
+
+  /** Forgets the log up to `index`, which lies at or before the newest snapshot. */
+  compactTo(index: Index): void {
+    this.#log.compactTo(index)
+  }
+
+  /**
+   * A snapshot of a leader was fetched and its state loaded; the caller puts that state in the place of its own. False: the log has
+   * gone on without it, and it is of no use any more. The next save carries the new base, and the answer waits for it.
+   */
+  installed(snapshot: SnapshotAt): boolean {
+    if (!this.#snapshots.install(snapshot)) return false
+    invariant(this.#role !== 'leader', 'a leader has every entry that is committed')
+    this.#tracker.use(snapshot.configuration.record.configuration)
+    if (this.#leader !== null) this.#accept(this.#leader, this.term, snapshot.id.index)
+    return true
+  }
+
   /** Hands out what has to be done and forgets it. */
   ready(): Ready {
     this.#leadership?.sendDue()
@@ -250,6 +273,7 @@ export class Raft {
       committed,
       reads: this.#leadership?.takeReads() ?? [],
       readsLost: this.#readsLost,
+      offers: this.#snapshots.takeOffers(),
       events: this.#events,
     }
     this.#messages = []
@@ -311,6 +335,7 @@ export class Raft {
       log: this.#log,
       tracker: this.#tracker,
       send: (to, message) => this.#send(to, message),
+      snapshot: () => this.#snapshots.newest,
     })
   }
 
@@ -343,6 +368,19 @@ export class Raft {
       this.#becomeFollower(term, leader)
     }
     this.#campaign.heard()
+  }
+
+  #onLeader(from: PeerId, message: Append | Heartbeat | InstallSnapshot): void {
+    switch (message.type) {
+      case 'append':
+        return this.#onAppend(from, message)
+      case 'heartbeat':
+        return this.#onHeartbeat(from, message)
+      case 'installSnapshot': {
+        const matchIndex = this.#snapshots.consider(from, message)
+        if (matchIndex !== null) this.#accept(from, message.term, matchIndex)
+      }
+    }
   }
 
   #onAppend(from: PeerId, message: Append): void {

@@ -5,12 +5,15 @@
 import type { Outgoing } from './messages.ts'
 import type { ReadReady } from './read-rounds.ts'
 import type { ChangeOutcome } from './reconfiguration.ts'
-import type { Entry, HardState, PeerId, Term } from './types.ts'
+import type { SnapshotOffer } from './snapshots.ts'
+import type { Entry, EntryId, HardState, PeerId, Term } from './types.ts'
 
 export interface SaveBatch {
   readonly hardState: HardState
   /** Consecutive; replaces the log from the first one's index on. May be empty. */
   readonly entries: readonly Entry[]
+  /** A snapshot was installed: the log of before is forgotten, and starts anew behind this entry. */
+  readonly base?: EntryId
 }
 
 export interface Ready {
@@ -22,6 +25,8 @@ export interface Ready {
   readonly readsLost: readonly number[]
   /** What became of changes of the configuration that were asked for here. */
   readonly changes: readonly ChangeOutcome[]
+  /** Snapshots that the driver may fetch; `installed` tells that it has done so. */
+  readonly offers: readonly SnapshotOffer[]
   readonly events: readonly RaftEvent[]
 }
 

@@ -79,9 +79,10 @@ export class PeerLink implements Link {
   #nodeKey: string | null = null
   #handshakeHash: Uint8Array = new Uint8Array()
   #hello: Hello | null = null
-  /** What waits while the channel has no room: heartbeats and votes pass Appends and requests. */
+  /** What waits while the channel has no room: heartbeats and votes pass Appends and requests, and those pass snapshots. */
   #urgent: WireFrame[] = []
   #bulk: WireFrame[] = []
+  #chunks: WireFrame[] = []
   #waitingBytes = 0
   #blocked = false
   #pingNonce = 0
@@ -217,6 +218,7 @@ export class PeerLink implements Link {
     this.#channel.close()
     this.#urgent = []
     this.#bulk = []
+    this.#chunks = []
     this.#waitingBytes = 0
     this.#events.closed(this)
     this.#dialEnded('failed', this.#nodeKey)
@@ -361,13 +363,18 @@ export class PeerLink implements Link {
   }
 
   #enqueue(frames: readonly WireFrame[], bytes: number): void {
-    for (const frame of frames) (isBulk(frame) ? this.#bulk : this.#urgent).push(frame)
+    for (const frame of frames) this.#laneOf(frame).push(frame)
     this.#waitingBytes += bytes
     this.#flush()
   }
 
+  #laneOf(frame: WireFrame): WireFrame[] {
+    if (frame.type === 'snapshotChunk') return this.#chunks
+    return isBulk(frame) ? this.#bulk : this.#urgent
+  }
+
   #flush(): void {
-    while (!this.#blocked && this.#urgent.length + this.#bulk.length > 0) {
+    while (!this.#blocked && this.#urgent.length + this.#bulk.length + this.#chunks.length > 0) {
       const batch = encodeBatch(this.#options.clusterId(), this.#take())
       this.saidMs = this.#options.clock.nowMs()
       this.#blocked = !this.#channel.write(batch)
@@ -378,7 +385,7 @@ export class PeerLink implements Link {
   #take(): WireFrame[] {
     const taken: WireFrame[] = []
     let bytes = 0
-    for (const lane of [this.#urgent, this.#bulk]) {
+    for (const lane of [this.#urgent, this.#bulk, this.#chunks]) {
       let count = 0
       for (; count < lane.length && taken.length < FRAMES_MAX; count++) {
         const frame = lane[count] as WireFrame

@@ -251,6 +251,14 @@ export const raftMessage: fc.Arbitrary<RaftMessage> = fc.oneof(
   fc.record({ type: fc.constant('heartbeat' as const), term, commit: u64, readRound: u64 }),
   fc.record({ type: fc.constant('heartbeatResponse' as const), term, readRound: u64 }),
   fc.record({ type: fc.constantFrom('timeoutNow' as const, 'resigned' as const), term }),
+  fc
+    .record({ older: term, newer: term, lastIncludedIndex: u64, sizeBytes: u64, checksum: hex(64) })
+    .map(({ older, newer, ...rest }) => ({
+      type: 'installSnapshot' as const,
+      term: Math.max(older, newer),
+      lastIncludedTerm: Math.min(older, newer),
+      ...rest,
+    })),
 )
 
 /** What the transport hands up besides consensus. */
@@ -276,6 +284,18 @@ export const requestFrame: fc.Arbitrary<PeerFrame> = fc.oneof(
   }),
   fc.record({ type: fc.constant('leaderView' as const), term, body: bytes }),
   fc.record({ type: fc.constant('removed' as const) }),
+  fc.record({
+    type: fc.constant('snapshotPull' as const),
+    checksum: hex(64),
+    offset: u64,
+    lengthBytes: u32,
+  }),
+  fc.record({
+    type: fc.constant('snapshotChunk' as const),
+    checksum: hex(64),
+    offset: u64,
+    bytes: bytes,
+  }),
 )
 
 const controlFrame: fc.Arbitrary<ControlFrame> = fc.oneof(

@@ -252,7 +252,11 @@ function messageIsSound(message: RaftMessage): void {
 const LINKS: readonly AnyRow[] = [
   row<Uint8Array, Batch>({
     name: 'batch of frames',
-    covers: ['node/transport/codec.ts#decodeBatch'],
+    covers: [
+      'node/transport/codec.ts#decodeBatch',
+      'node/transport/raft-codec.ts#readRaft',
+      'node/transport/body-reader.ts#BodyReader',
+    ],
     kind: 'bytes',
     values: fc.record({
       clusterId: fc.option(clusterId),

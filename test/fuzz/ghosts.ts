@@ -172,6 +172,7 @@ export class Ghost {
       case 'preVoteResponse':
       case 'heartbeatResponse':
       case 'resigned':
+      case 'installSnapshot':
         return
     }
   }

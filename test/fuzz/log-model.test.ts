@@ -1,10 +1,16 @@
-/** The log of one node against a plain array: any sequence of appends, merges, commits and saves, legal or not. */
+/**
+ * The log of one node against a plain array: any sequence of appends, merges, commits, saves, snapshots, compactions and
+ * installations, legal or not.
+ */
 import fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { InvariantError } from '../../node/raft/assert.ts'
-import { encodeConfigurationRecord } from '../../node/raft/configuration.ts'
-import { RaftLog } from '../../node/raft/log.ts'
+import {
+  decodeConfigurationRecord,
+  encodeConfigurationRecord,
+} from '../../node/raft/configuration.ts'
+import { type ConfigurationAt, RaftLog } from '../../node/raft/log.ts'
 import type { Entry, EntryId, Index, Term } from '../../node/raft/types.ts'
 import { configurationOf } from '../support/raft-cluster.ts'
 import { comparable } from './laws.ts'
@@ -21,23 +27,31 @@ const CONFIGURATIONS = [1, 3, 4].map((size) =>
 
 /** Everything is looked up by walking an array; `null` stands at every index before the log begins. */
 class Model {
-  readonly base: EntryId
+  base: EntryId
   entries: Entry[] = []
   stable: Index
   commit: Index
   applied: Index
+  snapshot: Index
+  unsavedBase: EntryId | null = null
+  /** Of the snapshot that the log began with, or that was installed last. */
+  installed: Index
 
   constructor(base: EntryId) {
     this.base = base
-    this.stable = this.commit = this.applied = base.index
+    this.stable = this.commit = this.applied = this.snapshot = this.installed = base.index
   }
 
   get last(): Index {
-    return this.base.index + this.entries.length
+    return this.entries.at(-1)?.index ?? this.base.index
   }
 
   at(index: Index): Entry | undefined {
-    return this.entries.find((entry) => entry.index === index)
+    return this.entries.find((entry) => entry.index === index && index > this.base.index)
+  }
+
+  get kept(): Entry[] {
+    return this.entries.filter(({ index }) => index > this.base.index)
   }
 
   termAt(index: Index): Term | undefined {
@@ -68,7 +82,32 @@ class Model {
     this.commit = Math.max(this.commit, index)
   }
 
-  stabilise(entries: readonly Entry[]): void {
+  noteSnapshot(index: Index): null | undefined {
+    if (index <= this.snapshot || index > this.applied || index > this.stable) return null
+    this.snapshot = index
+  }
+
+  /** What is compacted away is only not looked at any more, so that configurations of before are still known. */
+  compactTo(index: Index): null | undefined {
+    if (index <= this.base.index) return
+    if (index > this.snapshot) return null
+    this.base = { term: this.termAt(index) as Term, index }
+  }
+
+  reset(id: EntryId): null | undefined {
+    if (id.index <= this.commit) return null
+    this.stable = Math.min(this.stable, id.index - 1)
+    this.base = this.unsavedBase = id
+    this.entries = []
+    this.commit = this.applied = this.snapshot = this.installed = id.index
+  }
+
+  stabilise({ entries, base }: Saving): void {
+    if (this.unsavedBase !== null) {
+      if (this.unsavedBase.index !== base?.index) return
+      this.unsavedBase = null
+      this.stable = base.index
+    }
     for (const { index, term } of entries) {
       if (this.termAt(index) === term) this.stable = Math.max(this.stable, index)
     }
@@ -81,7 +120,7 @@ class Model {
   }
 
   slice(from: Index, to: Index, bytesMax: number): Entry[] {
-    const wanted = this.entries.filter(({ index }) => index >= from && index <= to)
+    const wanted = this.kept.filter(({ index }) => index >= from && index <= to)
     for (let count = wanted.length; count > 1; count--) {
       const taken = wanted.slice(0, count)
       if (taken.reduce((sum, { payload }) => sum + payload.length, 0) <= bytesMax) return taken
@@ -95,12 +134,23 @@ class Model {
     return found
   }
 
-  configurationAt(index: Index): Entry | null {
-    return (
-      this.entries.filter((one) => one.kind === 'configuration' && one.index <= index).at(-1) ??
-      null
-    )
+  /** The index of the newest one; that of a snapshot stands at its own index in these worlds. */
+  configurationAt(index: Index): Index | undefined {
+    const inLog = this.entries.filter((one) => one.kind === 'configuration' && one.index <= index)
+    const found = inLog.at(-1)?.index ?? this.installed
+    return found === 0 || found > index ? undefined : found
   }
+}
+
+interface Saving {
+  readonly entries: readonly Entry[]
+  readonly base: EntryId | null
+}
+
+function configurationOfSnapshot(index: Index): ConfigurationAt {
+  const record = decodeConfigurationRecord(CONFIGURATIONS[0] as Uint8Array)
+  if (record === null) throw new Error('no configuration')
+  return { index, record }
 }
 
 type Op =
@@ -113,7 +163,10 @@ type Op =
       readonly kind: number
       readonly below: boolean
     }
-  | { readonly op: 'commit' | 'take' | 'save'; readonly by: number }
+  | {
+      readonly op: 'commit' | 'take' | 'save' | 'snapshot' | 'compact' | 'install'
+      readonly by: number
+    }
   | { readonly op: 'saved' }
   | { readonly op: 'look'; readonly from: number; readonly to: number; readonly bytes: number }
 
@@ -133,6 +186,8 @@ const op: fc.Arbitrary<Op> = fc.oneof(
     op: fc.constantFrom('commit' as const, 'take' as const, 'save' as const),
     by: small,
   }),
+  fc.record({ op: fc.constantFrom('snapshot' as const, 'compact' as const), by: fc.nat(3) }),
+  fc.record({ op: fc.constant('install' as const), by: small }),
   fc.record({ op: fc.constant('saved' as const) }),
   fc.record({ op: fc.constant('look' as const), from: small, to: small, bytes: fc.nat(12) }),
 )
@@ -142,11 +197,13 @@ class Pair {
   readonly model: Model
   #term: Term
   /** What saves are under way: they may end late, when the log has changed. */
-  readonly #saves: Entry[][] = []
+  readonly #saves: Saving[] = []
   refusals = 0
 
   constructor(base: EntryId) {
-    this.log = new RaftLog({ base, entries: [], commitIndex: base.index })
+    const configuration = configurationOfSnapshot(base.index)
+    const snapshot = base.index === 0 ? null : { id: base, configuration }
+    this.log = new RaftLog({ base, entries: [], commitIndex: base.index, snapshot })
     this.model = new Model(base)
     this.#term = base.term
   }
@@ -180,14 +237,39 @@ class Pair {
       case 'take':
         assert.equal(log.takeCommitted(one.by), model.take(one.by))
         return true
-      case 'save':
-        this.#saves.push(model.slice(model.stable + 1, model.last, one.by * 4))
+      case 'save': {
+        const base = model.unsavedBase
+        const from = (base?.index ?? model.stable) + 1
+        this.#saves.push({ entries: model.slice(from, model.last, one.by * 4), base })
         return true
+      }
       case 'saved': {
-        const batch = this.#saves.shift() ?? []
-        log.stabilise(batch)
+        const batch = this.#saves.shift() ?? { entries: [], base: null }
+        log.stabilise(batch.entries, batch.base)
         model.stabilise(batch)
         return true
+      }
+      case 'snapshot': {
+        const index = model.applied - one.by
+        if (one.by > 0 && index <= model.snapshot) return true
+        return this.#both(
+          () => log.noteSnapshot(index),
+          () => model.noteSnapshot(index),
+        )
+      }
+      case 'compact': {
+        const index = model.base.index + one.by
+        return this.#both(
+          () => log.compactTo(index),
+          () => model.compactTo(index),
+        )
+      }
+      case 'install': {
+        const id = { term: ++this.#term, index: model.commit + one.by }
+        return this.#both(
+          () => log.reset(id, configurationOfSnapshot(id.index)),
+          () => model.reset(id),
+        )
       }
       case 'look':
         this.#look(one)
@@ -234,7 +316,8 @@ class Pair {
       assert.is(log.termAt(index), model.termAt(index))
       assert.is(log.entryAt(index), model.at(index))
       assert.is(log.lastIndexNotAfter(index, from), model.notAfter(index, from))
-      assert.is(log.configurationAt(index)?.index, model.configurationAt(index)?.index)
+      if (index < model.base.index) continue
+      assert.is(log.configurationAt(index)?.index, model.configurationAt(index))
     }
     const start = first + from
     const end = Math.min(last, start + to)
@@ -258,21 +341,15 @@ class Pair {
       [stableIndex, commitIndex, appliedIndex],
       [model.stable, model.commit, model.applied],
     )
-    const configuration = model.configurationAt(model.last)
-    assert.is(log.configuration?.index, configuration?.index)
-    if (configuration !== null && log.configuration !== null) {
-      const encoded = encodeConfigurationRecord(log.configuration.record)
-      assert.is(encoded.length > 0, true)
-      assert.is(log.configuration.record.configuration.voters.length, votersIn(configuration))
-    }
+    assert.equal([log.snapshotIndex, log.unsavedBase], [model.snapshot, model.unsavedBase])
+    const bytes = model.kept.reduce((sum, { payload }) => sum + payload.length, 0)
+    assert.is(log.payloadBytes, bytes)
+    const index = model.configurationAt(model.last)
+    assert.is(log.configuration?.index, index)
+    const entry = model.entries.find((one) => one.index === index)
+    if (entry === undefined || log.configuration === null) return
+    assert.equal(encodeConfigurationRecord(log.configuration.record), entry.payload)
   }
-}
-
-function votersIn(entry: Entry): number {
-  const record = JSON.parse(new TextDecoder().decode(entry.payload)) as {
-    configuration: { voters: number[] }
-  }
-  return record.configuration.voters.length
 }
 
 const log = suite('raft log against an array')
@@ -301,10 +378,14 @@ log('what was recovered is what was there', () => {
     fc.property(fc.array(op, { maxLength: 40, size: 'max' }), (ops) => {
       const pair = new Pair({ term: 0, index: 0 })
       for (const one of ops) if (!pair.run(one)) return
-      const { entries, commit, base } = pair.model
-      const again = new RaftLog({ base, entries, commitIndex: commit })
+      const { kept, commit, base, snapshot: index } = pair.model
+      const configuration = pair.log.configurationAt(index)
+      const id = { term: pair.log.termAt(index) as Term, index }
+      const snapshot = configuration === null ? null : { id, configuration }
+      if (snapshot === null && base.index > 0) return
+      const again = new RaftLog({ base, entries: kept, commitIndex: commit, snapshot })
       assert.equal([again.lastIndex, again.stableIndex], [pair.model.last, pair.model.last])
-      assert.is(again.appliedIndex, 0)
+      assert.is(again.appliedIndex, snapshot === null ? 0 : index)
       assert.is(comparable(again.configuration), comparable(pair.log.configuration))
     }),
     500,

@@ -252,11 +252,9 @@ class World {
     } else if (what === 'forward') {
       const body = COMMANDS[which] ?? bytesOf('?')
       this.#receive(from, { type: 'forward', requestId: which, operation: 'command', body })
-    } else if (frame.type !== 'raft' && frame.type !== 'removed') {
-      const body =
-        frame.type === 'forward' && which < 4 ? (COMMANDS[which] as Uint8Array) : frame.body
-      this.#receive(from, { ...frame, body })
-    }
+    } else if (frame.type === 'forward' && which < 4) {
+      this.#receive(from, { ...frame, body: COMMANDS[which] as Uint8Array })
+    } else if (frame.type !== 'raft') this.#receive(from, frame)
   }
 
   #receive(from: PeerId, frame: PeerFrame): void {

@@ -132,6 +132,8 @@ export function messageText(words: Words, message: RaftMessage): string {
     case 'timeoutNow':
     case 'resigned':
       return head
+    case 'installSnapshot':
+      return `${head} last=${message.lastIncludedTerm}/${message.lastIncludedIndex}`
   }
 }
 
@@ -152,6 +154,7 @@ export const FRAME_TYPES: readonly string[] = [
   'heartbeatResponse',
   'timeoutNow',
   'resigned',
+  'installSnapshot',
   'forward',
   'forwardReply',
   'leaderView',
@@ -183,6 +186,8 @@ export function frameText(words: Words, frame: PeerFrame): string {
       return `leaderView term=${frame.term} ${textOf(frame.body)}`
     case 'founding':
     case 'removed':
+    case 'snapshotPull':
+    case 'snapshotChunk':
       return frame.type
   }
 }

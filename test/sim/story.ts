@@ -16,6 +16,10 @@ export function describeFrame(frame: PeerFrame): string {
       return frame.type
     case 'leaderView':
       return `leaderView of term ${frame.term}`
+    case 'snapshotPull':
+      return `snapshotPull ${frame.checksum.slice(0, 8)} at ${frame.offset}`
+    case 'snapshotChunk':
+      return `snapshotChunk ${frame.checksum.slice(0, 8)} at ${frame.offset} (${frame.bytes.length} bytes)`
   }
 }
 
@@ -41,6 +45,10 @@ export function describeMessage(message: RaftMessage): string {
     case 'preVoteResponse':
     case 'voteResponse':
       return `${head} ${message.granted ? 'granted' : 'refused'}`
+    case 'installSnapshot': {
+      const { lastIncludedIndex, lastIncludedTerm, checksum } = message
+      return `${head} last ${lastIncludedIndex}/${lastIncludedTerm} file ${checksum.slice(0, 8)}`
+    }
     default:
       return head
   }

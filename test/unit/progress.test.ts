@@ -138,6 +138,46 @@ progress(
   },
 )
 
+progress('behind the log: one offer at a time, and no Append before it was answered', () => {
+  const one = replicating()
+  send(one, 12)
+  one.becomeSnapshot()
+  assert.is(one.state, 'snapshot')
+  assert.not.ok(one.paused, 'an offer may leave')
+  assert.is(one.inflightCount, 0, 'what was in flight does not count any more')
+  one.offered()
+  assert.ok(one.paused)
+  one.echoed(20)
+  assert.not.ok(one.paused, 'an echo without an answer: the offer is repeated')
+  assert.is(one.state, 'snapshot')
+})
+
+progress('an offer is answered by an acceptance, from where on entries are sent again', () => {
+  const one = replicating()
+  one.becomeSnapshot()
+  one.offered()
+  assert.ok(one.accepted(30))
+  assert.equal([one.state, one.matchIndex, one.nextIndex], ['replicate', 30, 31])
+  assert.not.ok(one.paused)
+})
+
+progress('while a snapshot is offered, late answers about Appends change nothing', () => {
+  const one = replicating(9)
+  one.becomeSnapshot()
+  one.offered()
+  assert.not.ok(one.rejected(9, 3))
+  assert.not.ok(one.accepted(5))
+  assert.equal([one.state, one.matchIndex, one.nextIndex], ['snapshot', 9, 10])
+})
+
+progress('after a broken link a follower to which a snapshot was offered is asked anew', () => {
+  const one = replicating(9)
+  one.becomeSnapshot()
+  one.offered()
+  one.becomeProbe(one.matchIndex + 1)
+  assert.equal([one.state, one.nextIndex, one.paused], ['probe', 10, false])
+})
+
 progress(
   'under any order of answers: match below next, match never back, the window never negative',
   () => {
@@ -146,12 +186,15 @@ progress(
       const one = probing(1 + random.below(20))
       let match = 0
       for (let step = 0; step < 100; step++) {
-        const dice = random.below(5)
-        if (dice === 0 && !one.paused) send(one, one.nextIndex + random.below(3), random.below(60))
+        const dice = random.below(7)
+        if (dice === 0 && !one.paused && one.state !== 'snapshot')
+          send(one, one.nextIndex + random.below(3), random.below(60))
         else if (dice === 1) one.accepted(random.below(one.nextIndex))
         else if (dice === 2) one.rejected(random.below(25), random.below(25))
         else if (dice === 3) one.echoed(random.below(25))
-        else if (one.state === 'replicate') one.becomeProbe(one.matchIndex + 1)
+        else if (dice === 4) one.becomeSnapshot()
+        else if (dice === 5 && one.state === 'snapshot') one.offered()
+        else if (one.state !== 'probe') one.becomeProbe(one.matchIndex + 1)
         assert.ok(one.matchIndex >= match, 'matchIndex moved back')
         assert.ok(one.matchIndex < one.nextIndex)
         assert.ok(one.inflightCount <= WINDOW.messagesMax)

@@ -3,7 +3,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { encodeConfigurationRecord } from '../../node/raft/configuration.ts'
 import { RaftLog } from '../../node/raft/log.ts'
-import type { Entry, Index, Term } from '../../node/raft/types.ts'
+import type { ConfigurationRecord, Entry, Index, Term } from '../../node/raft/types.ts'
 import { bytesOf, configurationOf } from '../support/raft-cluster.ts'
 
 function entry(term: Term, index: Index, payload = `${term}/${index}`): Entry {
@@ -23,13 +23,13 @@ function termsIn(log: RaftLog): Term[] {
   return Array.from({ length: log.lastIndex }, (_, at) => log.termAt(at + 1) as Term)
 }
 
+function recordOf(size: number): ConfigurationRecord {
+  const configuration = configurationOf(size)
+  return { clusterId: '0'.repeat(32), foundingSet: [], settings: {}, configuration }
+}
+
 function configuration(term: Term, index: Index, size: number): Entry {
-  const payload = encodeConfigurationRecord({
-    clusterId: '0'.repeat(32),
-    foundingSet: [],
-    settings: {},
-    configuration: configurationOf(size),
-  })
+  const payload = encodeConfigurationRecord(recordOf(size))
   return { term, index, kind: 'configuration', payload }
 }
 
@@ -167,6 +167,93 @@ log('committed entries are handed out once, in order, in portions', () => {
   assert.equal(take(2), [3, 4])
   assert.equal(take(2), [5])
   assert.is(one.appliedIndex, 5)
+})
+
+const snapshotAt = (term: Term, index: Index) => ({
+  id: { term, index },
+  configuration: { index: 1, record: recordOf(3) },
+})
+
+log('compaction forgets what a durable snapshot covers, and keeps the term of the base', () => {
+  const one = logOf([1, 1, 2, 2, 3], 5)
+  one.takeCommitted(4)
+  one.noteSnapshot(4)
+  one.compactTo(3)
+  assert.equal([one.firstIndex, one.lastIndex, one.snapshotIndex], [4, 5, 4])
+  assert.equal([one.termAt(2), one.termAt(3), one.termAt(4)], [undefined, 2, 2])
+  assert.ok(one.matches({ term: 2, index: 3 }), 'an Append may begin behind the base')
+  one.compactTo(2)
+  assert.is(one.firstIndex, 4, 'never back')
+  assert.is(one.lastIndexNotAfter(2, 9), 2, 'what lies before the base is not judged')
+})
+
+log('nothing is forgotten that no durable snapshot covers', () => {
+  const one = logOf([1, 1, 1], 2)
+  assert.throws(() => one.noteSnapshot(1), /not applied/)
+  one.takeCommitted(9)
+  one.append(entry(1, 4))
+  one.commitTo(4)
+  one.takeCommitted(9)
+  assert.throws(() => one.noteSnapshot(4), /past the durable log/)
+  one.noteSnapshot(2)
+  assert.throws(() => one.noteSnapshot(2), /older/)
+  assert.throws(() => one.compactTo(3), /beyond the snapshot/)
+})
+
+log('the configuration in force outlives the entry that brought it', () => {
+  const all = [configuration(1, 1, 3), entry(1, 2), configuration(1, 3, 5), entry(1, 4)]
+  const one = new RaftLog({ base: { term: 0, index: 0 }, entries: all, commitIndex: 4 })
+  one.takeCommitted(2)
+  one.noteSnapshot(2)
+  one.compactTo(2)
+  assert.is(one.configurationAt(2)?.index, 1, 'as of the snapshot, not the newest')
+  assert.is(one.configuration?.index, 3)
+  one.takeCommitted(9)
+  one.noteSnapshot(4)
+  one.compactTo(4)
+  assert.is(one.configuration?.index, 3)
+})
+
+log('an installed snapshot takes the place of the log once its save has ended', () => {
+  const one = logOf([1, 1, 1], 1)
+  const { id, configuration } = snapshotAt(3, 7)
+  one.reset(id, configuration)
+  assert.equal([one.firstIndex, one.lastIndex, one.lastTerm], [8, 7, 3])
+  assert.equal([one.commitIndex, one.appliedIndex, one.snapshotIndex], [7, 7, 7])
+  assert.is(one.stableIndex, 3, 'what was durable before is, and no more')
+  // The save that was in flight speaks of a log that is no more.
+  one.stabilise(entries([1], 3))
+  assert.is(one.stableIndex, 3)
+  one.append(entry(3, 8))
+  one.stabilise(entries([3], 7), id)
+  assert.equal([one.stableIndex, one.unsavedBase], [8, null])
+  assert.throws(() => one.reset({ term: 3, index: 7 }, configuration), /committed here already/)
+})
+
+log('of two snapshots installed in a row, the save of the first does not count', () => {
+  const one = logOf([1], 1)
+  const [first, second] = [snapshotAt(2, 5), snapshotAt(2, 9)]
+  one.reset(first.id, first.configuration)
+  one.reset(second.id, second.configuration)
+  one.stabilise([], first.id)
+  assert.equal([one.stableIndex, one.unsavedBase], [1, second.id])
+  one.stabilise([], second.id)
+  assert.is(one.stableIndex, 9)
+})
+
+log('a recovered log begins at its snapshot, which it must know', () => {
+  const base = { term: 2, index: 4 }
+  const tail = entries([2, 2, 3], 4)
+  const one = new RaftLog({ base, entries: tail, commitIndex: 5, snapshot: snapshotAt(2, 6) })
+  assert.equal([one.firstIndex, one.lastIndex, one.appliedIndex], [5, 7, 6])
+  assert.is(one.commitIndex, 6, 'what a snapshot covers is committed')
+  assert.is(one.configuration?.index, 1)
+  const refused = (snapshot: ReturnType<typeof snapshotAt> | null) => () =>
+    new RaftLog({ base, entries: tail, commitIndex: 5, snapshot })
+  assert.throws(refused(null), /behind the snapshot/)
+  assert.throws(refused(snapshotAt(2, 3)), /behind the snapshot/)
+  assert.throws(refused(snapshotAt(2, 7)), /does not know/)
+  assert.throws(refused(snapshotAt(3, 8)), /does not know/)
 })
 
 log('who is more up to date (paper 5.4.1)', () => {

@@ -99,6 +99,14 @@ const message: fc.Arbitrary<RaftMessage> = fc.oneof(
   fc.record({ type: fc.constant('heartbeatResponse' as const), term, readRound: u64 }),
   fc.record({ type: fc.constant('timeoutNow' as const), term }),
   fc.record({ type: fc.constant('resigned' as const), term }),
+  fc
+    .record({ older: term, newer: term, lastIncludedIndex: u64, sizeBytes: u64, checksum: hex(64) })
+    .map(({ older, newer, ...rest }) => ({
+      type: 'installSnapshot' as const,
+      term: Math.max(older, newer),
+      lastIncludedTerm: Math.min(older, newer),
+      ...rest,
+    })),
 )
 
 const frame: fc.Arbitrary<WireFrame> = fc.oneof(
@@ -140,6 +148,18 @@ const frame: fc.Arbitrary<WireFrame> = fc.oneof(
   }),
   fc.record({ type: fc.constant('leaderView' as const), term, body }),
   fc.record({ type: fc.constant('removed' as const) }),
+  fc.record({
+    type: fc.constant('snapshotPull' as const),
+    checksum: hex(64),
+    offset: u64,
+    lengthBytes: u32,
+  }),
+  fc.record({
+    type: fc.constant('snapshotChunk' as const),
+    checksum: hex(64),
+    offset: u64,
+    bytes: body,
+  }),
 )
 
 const batch = fc
@@ -171,7 +191,7 @@ codec('a batch comes back as it was', () => {
     }),
     { numRuns: 500 },
   )
-  assert.is(seen.size, 20, `every kind of frame was tried: ${[...seen]}`)
+  assert.is(seen.size, 23, `every kind of frame was tried: ${[...seen]}`)
 })
 
 codec('a decoded batch stands at any offset of its buffer', () => {

@@ -29,6 +29,7 @@ import {
 } from './protocol.ts'
 import type { NodeStatus } from './status.ts'
 
+export * from './admin.ts'
 export type { CallOptions, CallResult } from './call.ts'
 export { RaftError, type RaftErrorCode } from './errors.ts'
 export type { LeaderInfo, WebSocketConstructor } from './link.ts'

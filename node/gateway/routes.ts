@@ -2,13 +2,23 @@
 import findMyWay from 'find-my-way'
 import type { Service } from '../service.ts'
 import { type Access, type ClientRole, permits } from './access.ts'
+import { type AdminVerb, runVerb, showConfig } from './admin.ts'
 import type { Exchange } from './exchange.ts'
 import { deleteKey, getKey, KEY_PATH, type KvParts, listKeys, putKey } from './kv.ts'
 import { errorBody, errorBodyOf, Refusal, refuse } from './problem.ts'
 import { parseTarget } from './target.ts'
 
-type Method = 'GET' | 'HEAD' | 'PUT' | 'DELETE'
-const METHODS: readonly Method[] = ['GET', 'HEAD', 'PUT', 'DELETE']
+type Method = 'GET' | 'HEAD' | 'PUT' | 'POST' | 'DELETE'
+const METHODS: readonly Method[] = ['GET', 'HEAD', 'PUT', 'POST', 'DELETE']
+
+const VERBS_POSTED: readonly AdminVerb[] = [
+  'members.add',
+  'members.remove',
+  'members.promote',
+  'members.replace',
+  'leader.transfer',
+  'leave',
+]
 
 interface Route {
   /** Null: anybody may call it, and its answer reveals nothing. */
@@ -44,6 +54,14 @@ export function createDispatch(parts: RouteParts): Dispatch {
   add(['GET', 'HEAD'], KEY_PATH, { role: 'read', run: (exchange) => getKey(parts, exchange) })
   add(['PUT'], KEY_PATH, { role: 'write', run: (exchange) => putKey(parts, exchange) })
   add(['DELETE'], KEY_PATH, { role: 'write', run: (exchange) => deleteKey(parts, exchange) })
+  const verb = (name: AdminVerb): Route => ({
+    role: 'admin',
+    run: (exchange) => runVerb(parts, exchange, name),
+  })
+  for (const name of VERBS_POSTED) add(['POST'], `/v1/${name.replace('.', '/')}`, verb(name))
+  // Who may see the status may see the settings: there is no secret in them.
+  add(['GET', 'HEAD'], '/v1/config', { role: 'read', run: (one) => showConfig(parts, one) })
+  add(['PUT'], '/v1/config', verb('config.set'))
 
   const find = (method: string, path: string): Route | null => {
     const routed = path.startsWith(KEY_PATH) ? KEY_PATH : path

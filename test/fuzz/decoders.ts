@@ -2,6 +2,8 @@
  * Every decoder of the product in one table, and the exports that look like one and are none. `complete.test.ts` fails for an export
  * that stands in neither.
  */
+
+import { ADMIN_DECODERS } from './decoders-admin.ts'
 import { ANSWER_DECODERS } from './decoders-answers.ts'
 import { CLIENT_DECODERS } from './decoders-client.ts'
 import { DISCOVERY_DECODERS } from './decoders-discovery.ts'
@@ -20,6 +22,7 @@ export const DECODERS: readonly AnyRow[] = [
   ...SNAPSHOT_DECODERS,
   ...DISCOVERY_DECODERS,
   ...OPTION_DECODERS,
+  ...ADMIN_DECODERS,
   ...GATEWAY_DECODERS,
 ]
 

@@ -29,6 +29,8 @@ export class LocalService implements Service {
   ready = true
   info: LeaderInfo = { leaderId: 1, leaderUrl: 'ws://127.0.0.1:7700', term: 3 }
   readonly admins: { name: string; args: unknown }[] = []
+  /** Answers the privileged verbs; what it throws is the error. */
+  onAdmin: ((name: string, args: unknown) => unknown) | null = null
   statusCalls = 0
   readonly #listeners = new Set<(leader: LeaderInfo) => void>()
 
@@ -127,6 +129,7 @@ export class LocalService implements Service {
 
   async admin(name: string, args: unknown): Promise<unknown> {
     this.admins.push({ name, args })
+    if (this.onAdmin !== null) return this.onAdmin(name, args)
     if (name === 'stop') return { stopping: true }
     throw Object.assign(new Error(`no such verb: ${name}`), {
       code: 'bad-request',

@@ -40,6 +40,10 @@ const CLIENT: readonly FlagSpec[] = [
   { flag: 'timeout', takes: 'D', help: 'how long to try (10s)' },
   ...COMMON,
 ]
+const CHANGE: readonly FlagSpec[] = [
+  { flag: 'dry-run', takes: null, help: 'say what would be done, and do nothing' },
+  { flag: 'if-config', takes: 'N', help: 'only if the configuration is still the one at index N' },
+]
 const STALE: FlagSpec = { flag: 'stale', takes: null, help: 'a local read, possibly old' }
 
 const COMMANDS: readonly CommandSpec[] = [
@@ -108,10 +112,26 @@ const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/status.ts'),
   },
   {
-    usage: 'members',
-    help: 'list the members',
-    flags: CLIENT,
+    usage: 'members [action] [ids...]',
+    help: 'list the members; also: members add|remove|promote|replace <id>',
+    flags: [
+      { flag: 'with', takes: 'ID', help: 'replace: the stand-by that votes instead' },
+      ...CHANGE,
+      ...CLIENT,
+    ],
     load: () => import('./commands/members.ts'),
+  },
+  {
+    usage: 'leader [action] [id]',
+    help: 'who leads; leader transfer [<id>] hands leadership over',
+    flags: CLIENT,
+    load: () => import('./commands/leader.ts'),
+  },
+  {
+    usage: 'config [action] [words...]',
+    help: 'the settings all nodes share: config get [name], config set name=value...',
+    flags: [...CHANGE, ...CLIENT],
+    load: () => import('./commands/config.ts'),
   },
   {
     usage: 'topic',
@@ -153,6 +173,17 @@ const COMMANDS: readonly CommandSpec[] = [
     help: "archive this node's data: its next start enters as a new member",
     flags: [DATA, ...TOPIC, ...COMMON],
     load: () => import('./commands/rejoin.ts'),
+  },
+  {
+    usage: 'leave',
+    help: 'the node of this machine leaves its cluster for good and stops',
+    flags: [
+      DATA,
+      { flag: 'timeout', takes: 'D', help: 'how long to try (10s)' },
+      ...TOPIC,
+      ...COMMON,
+    ],
+    load: () => import('./commands/leave.ts'),
   },
   {
     usage: 'stop',

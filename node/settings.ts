@@ -2,12 +2,7 @@
  * The replicated settings as an operator changes them while the cluster runs: by the rules of config.ts, which knows what each
  * flag may be. What is not named stays as it is.
  */
-import {
-  gatherOptions,
-  REPLICATED_SETTINGS,
-  resolveOptions,
-  UsageError,
-} from './config.ts'
+import { gatherOptions, REPLICATED_SETTINGS, resolveOptions, UsageError } from './config.ts'
 
 /** The name in the configuration entry -> the flag of `join` that only seeds it. */
 const FLAG_OF = { ...REPLICATED_SETTINGS, admit: 'admit' } as const
@@ -29,7 +24,7 @@ export function readSettings(given: unknown, present: Settings): Record<string, 
   }
   const wanted = new Map<Name, unknown>()
   for (const [word, value] of Object.entries(given)) {
-    const name = nameOf(word)
+    const { name } = settingOf(word)
     if (wanted.has(name)) throw new UsageError(`${word} is given twice`)
     if (typeof value !== 'string' && typeof value !== 'number') {
       throw new UsageError(`${word} takes a text or a number`)
@@ -49,9 +44,10 @@ export function readSettings(given: unknown, present: Settings): Record<string, 
   return Object.fromEntries([...wanted.keys()].map((name) => [name, options[name]]))
 }
 
-function nameOf(word: string): Name {
-  const found = NAMES.find((name) => name === word || FLAG_OF[name] === word)
-  if (found !== undefined) return found
+/** By either name. Throws UsageError. */
+export function settingOf(word: string): { readonly name: Name; readonly flag: string } {
+  const name = NAMES.find((one) => one === word || FLAG_OF[one] === word)
+  if (name !== undefined) return { name, flag: FLAG_OF[name] }
   throw new UsageError(
     `${JSON.stringify(word.slice(0, 40))} is no setting; there are ${SETTING_FLAGS.join(', ')}`,
   )

@@ -1,6 +1,7 @@
 /** The commands of the shell, and how a line finds its own. */
 import pc from 'picocolors'
-import { showLeader, showMembers, showStatus } from './cluster.ts'
+import { config, leader, members } from './changes.ts'
+import { showStatus } from './cluster.ts'
 import { cas, del, get, list, put } from './keys.ts'
 import { type CommandContext, type DotCommand, EXIT } from './types.ts'
 import { harmless, LineReader, UsageError } from './words.ts'
@@ -45,8 +46,30 @@ export const COMMANDS: ReadonlyMap<string, ShellCommand> = new Map<string, Shell
     },
   ],
   ['STATUS', { usage: 'STATUS', help: 'the cluster on one screen', run: alone(showStatus) }],
-  ['MEMBERS', { usage: 'MEMBERS', help: 'who belongs to the cluster', run: alone(showMembers) }],
-  ['LEADER', { usage: 'LEADER', help: 'who leads', run: alone(showLeader) }],
+  [
+    'MEMBERS',
+    {
+      usage: 'MEMBERS [ADD|REMOVE|PROMOTE|REPLACE id] [--dry-run]',
+      help: 'who belongs to the cluster, or a change of that',
+      run: members,
+    },
+  ],
+  [
+    'LEADER',
+    {
+      usage: 'LEADER [TRANSFER [id]]',
+      help: 'who leads, or hand leadership over',
+      run: leader,
+    },
+  ],
+  [
+    'CONFIG',
+    {
+      usage: 'CONFIG [name value]',
+      help: 'the settings all nodes share, or a change of one',
+      run: config,
+    },
+  ],
   ['HELP', { usage: 'HELP', help: 'this list', run: alone(showHelp) }],
   ['CLEAR', { usage: 'CLEAR', help: 'clear the screen', run: alone(clear) }],
   ['EXIT', { usage: 'EXIT', help: 'leave; also QUIT or Ctrl-D', run: async () => EXIT.ok }],

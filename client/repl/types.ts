@@ -4,7 +4,7 @@ import type { Client } from '../client.ts'
 /** What the shell needs of a client (client/client.ts). */
 export type ShellClient = Pick<
   Client,
-  'put' | 'getItem' | 'delete' | 'list' | 'cas' | 'status' | 'leader'
+  'put' | 'getItem' | 'delete' | 'list' | 'cas' | 'status' | 'leader' | 'admin'
 >
 
 /** A command that the shell has only here, such as the demo's `.kill`. */

@@ -1,0 +1,28 @@
+/** What to try next when the cluster refuses a change of its members, its leader or its settings. */
+import { CommandError } from './command.ts'
+
+const HINTS: Readonly<Record<string, string>> = {
+  'not-found': 'See who is there with: raft-p2p members',
+  'compare-failed': 'Look at what has changed with: raft-p2p members, then try again',
+  'bad-request': 'See what would be done with --dry-run, and who is alive with: raft-p2p members',
+  overloaded: 'Another change is under way: try again in a moment',
+  unauthorised: 'Use the admin token: raft-p2p token --role admin',
+}
+
+/** Keeps the code and the doubt of a failure and adds the hint. */
+export async function explained<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work
+  } catch (error) {
+    const { code, message, maybeApplied } = error as {
+      code?: unknown
+      message: string
+      maybeApplied?: unknown
+    }
+    const hint = typeof code === 'string' ? HINTS[code] : undefined
+    if (typeof code !== 'string' || hint === undefined) throw error
+    throw Object.assign(new CommandError(code, message, hint), {
+      maybeApplied: maybeApplied === true,
+    })
+  }
+}

@@ -1,0 +1,72 @@
+/** `raft-p2p leader`: who leads; `leader transfer [<id>]` hands leadership to that voter, or to the furthest one. */
+import { transferLeadership } from '../../client/admin.ts'
+import type { NodeStatus } from '../../client/client.ts'
+import { UsageError } from '../config.ts'
+import {
+  CommandError,
+  EXIT,
+  type ExitCode,
+  type Invocation,
+  printable,
+  printJson,
+  printLine,
+} from './command.ts'
+import { explained } from './explained.ts'
+import { timeoutOf, withClient } from './with-client.ts'
+
+const POLL_MS = 50
+
+export async function run(invocation: Invocation): Promise<ExitCode> {
+  const [action, to, ...more] = invocation.args
+  if (more.length > 0) throw new UsageError('leader transfer takes one member')
+  if (action === undefined || (action === 'show' && to === undefined)) return show(invocation)
+  if (action !== 'transfer') {
+    throw new UsageError(`leader ${action} is unknown; there is: leader transfer [<id>]`)
+  }
+  return transfer(invocation, to ?? null)
+}
+
+async function show(invocation: Invocation): Promise<ExitCode> {
+  const status = await withClient(invocation, (client) => client.status(), {
+    followLeader: false,
+  })
+  printLeader(invocation, status)
+  return EXIT.ok
+}
+
+async function transfer(invocation: Invocation, to: string | null): Promise<ExitCode> {
+  const status = await withClient(invocation, async (client) => {
+    const before = await client.status()
+    await explained(transferLeadership(client, to))
+    // The answer leaves with the old leader; who asked wants to know the new one.
+    const endMs = Date.now() + timeoutOf(invocation)
+    for (;;) {
+      const now = await client.status()
+      if (now.term > before.term && now.leaderId !== null) return now
+      if (now.leaderId === before.leaderId && Date.now() > endMs) {
+        throw new CommandError(
+          'timeout',
+          'leadership did not move in time',
+          'The member must be a voter that is alive and has caught up: raft-p2p members',
+        )
+      }
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+    }
+  })
+  printLeader(invocation, status)
+  return EXIT.ok
+}
+
+function printLeader(
+  { io, json }: Invocation,
+  { leaderId, leaderUrl, term, members, clusterId }: NodeStatus,
+): void {
+  if (json) return printJson(io, { leaderId, leaderUrl, term })
+  if (clusterId === null) throw new CommandError('not-founded', 'the cluster is not founded yet')
+  if (leaderId === null) {
+    throw new CommandError('no-leader', `no leader is known at the moment (term ${term})`)
+  }
+  const name = members.find((member) => member.memberId === leaderId)?.name ?? 'unnamed'
+  const where = leaderUrl === null ? '' : ` at ${leaderUrl}`
+  printLine(io, printable(`${name} (member ${leaderId})${where}, term ${term}`))
+}

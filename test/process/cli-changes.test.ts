@@ -1,0 +1,136 @@
+// timeout: 120 s
+/** `members`, `leader`, `config` and their refusals: what the command asks for, prints, and ends with. A service stands in. */
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { errorBody } from '../../client/protocol.ts'
+import { closeLabs, type Lab, openLab, TOKENS } from '../support/gateway-lab.ts'
+import { cleanUp, raft, temporaryDirectory } from './harness.ts'
+
+const cli = suite('commands that change the cluster')
+cli.after.each(closeLabs)
+cli.after(cleanUp)
+
+const env = { RAFT_P2P_DATA_ROOT: temporaryDirectory() }
+const RESULT = {
+  configIndex: 17,
+  changes: ['n4 (member 4) becomes a voter'],
+  dryRun: false,
+  voters: [1, 2, 3],
+  learners: [4],
+}
+
+async function run(lab: Lab, args: readonly string[], token: string = TOKENS.admin) {
+  const where = ['--connect', `ws://127.0.0.1:${lab.port}`, '--token', token]
+  return raft([...args, ...where], { env })
+}
+
+cli('each command asks for its verb and says what was done', async () => {
+  const lab = await openLab()
+  lab.service.onAdmin = () => RESULT
+  for (const [args, name, expected] of [
+    [['members', 'add', '3fa9'], 'members.add', { id: '3fa9' }],
+    [['members', 'remove', '4'], 'members.remove', { id: '4' }],
+    [['members', 'replace', '2', '4'], 'members.replace', { id: '2', with: '4' }],
+    [['members', 'replace', '2', '--with', '4'], 'members.replace', { id: '2', with: '4' }],
+    [['config', 'set', 'max-voters=7'], 'config.set', { settings: { 'max-voters': '7' } }],
+    [['config', 'set', 'maxVoters', '7'], 'config.set', { settings: { 'max-voters': '7' } }],
+  ] as const) {
+    lab.service.admins.length = 0
+    const { code, stdout, stderr } = await run(lab, args)
+    assert.is(code, 0, stderr)
+    assert.equal(lab.service.admins, [{ name, args: expected }])
+    const said = 'n4 (member 4) becomes a voter\nNow 3 voters, 1 stand-by (configuration 17)\n'
+    assert.is(stdout, said)
+  }
+  const dry = ['members', 'promote', '4', '--dry-run', '--if-config', '16', '--json']
+  const { stdout } = await run(lab, dry)
+  assert.equal(JSON.parse(stdout), RESULT)
+  const args = { id: '4', dryRun: true, ifConfig: 16 }
+  assert.equal(lab.service.admins.at(-1), { name: 'members.promote', args })
+})
+
+cli('leader: who leads, and a transfer waits until another one does', async () => {
+  const lab = await openLab()
+  const shown = await run(lab, ['leader', '--json'])
+  const { leaderUrl } = lab.service.info
+  assert.equal(JSON.parse(shown.stdout), { leaderId: 1, leaderUrl, term: 3 })
+  lab.service.onAdmin = () => {
+    setTimeout(() => lab.service.elect({ leaderId: 2, leaderUrl, term: 4 }), 200)
+    return {}
+  }
+  const moved = await run(lab, ['leader', 'transfer', '2'])
+  assert.is(moved.code, 0, moved.stderr)
+  assert.match(moved.stdout, /member 2\).*, term 4\n$/)
+  assert.equal(lab.service.admins.at(-1), { name: 'leader.transfer', args: { to: '2' } })
+  lab.service.onAdmin = () => ({})
+  const stuck = await run(lab, ['leader', 'transfer', '--timeout', '300ms'])
+  assert.is(stuck.code, 4)
+  assert.match(stuck.stderr, /leadership did not move/)
+})
+
+cli('config get prints all settings, or one', async () => {
+  const lab = await openLab()
+  const config = { configIndex: 9, settings: { maxVoters: 5, replaceAfterMs: 600_000 } }
+  lab.service.onAdmin = () => config
+  assert.is((await run(lab, ['config', 'get'])).stdout, 'maxVoters = 5\nreplaceAfterMs = 600000\n')
+  assert.is((await run(lab, ['config', 'get', 'max-voters'])).stdout, '5\n')
+  assert.equal(JSON.parse((await run(lab, ['config', '--json'])).stdout), config)
+  const unset = await run(lab, ['config', 'get', 'admit'])
+  assert.is(unset.code, 3)
+  assert.match(unset.stderr, /admit was never set/)
+})
+
+cli('what the leader refuses: its sentence, what to try next, and the exit code', async () => {
+  const lab = await openLab()
+  for (const [error, code, hint] of [
+    [errorBody('not-found', 'there is no member 9'), 3, /raft-p2p members/],
+    [errorBody('compare-failed', 'the configuration is 20, not 17'), 3, /try again/],
+    [errorBody('bad-request', 'nobody would be left to vote'), 1, /--dry-run/],
+    [errorBody('no-leader', 'no node leads the cluster'), 4, /raft-p2p status/],
+  ] as const) {
+    lab.service.onAdmin = () => {
+      throw Object.assign(new Error(error.message), error)
+    }
+    const ended = await run(lab, ['members', 'remove', '9'])
+    assert.is(ended.code, code)
+    assert.is(ended.stderr.split('\n')[0], `raft-p2p: ${error.message}`)
+    assert.match(ended.stderr, hint)
+    const asJson = await run(lab, ['members', 'remove', '9', '--json'])
+    assert.is(JSON.parse(asJson.stdout).code, error.code)
+  }
+  const weak = await run(lab, ['members', 'remove', '9'], TOKENS.write)
+  assert.is(weak.code, 5)
+  assert.match(weak.stderr, /token --role admin/)
+})
+
+cli('what cannot be meant is exit 2 and asks nobody', async () => {
+  const lab = await openLab()
+  for (const args of [
+    ['members', 'demote', '4'],
+    ['members', 'remove'],
+    ['members', 'remove', '1', '2'],
+    ['members', 'replace', '1', '2', '3'],
+    ['members', 'remove', '1', '--with', '2'],
+    ['members', 'remove', '1', '--if-config', 'x'],
+    ['leader', 'elect'],
+    ['leader', 'transfer', '1', '2'],
+    ['config', 'put', 'a=b'],
+    ['config', 'set'],
+    ['config', 'set', 'max-voters'],
+    ['config', 'set', 'listen=1'],
+    ['config', 'set', 'max-voters=1', 'maxVoters=2'],
+    ['config', 'get', 'listen'],
+  ]) {
+    const { code, stderr } = await run(lab, args)
+    assert.is(code, 2, `${args.join(' ')}: ${stderr}`)
+  }
+  assert.equal(lab.service.admins, [])
+})
+
+cli('leave and stop say that no node runs here', async () => {
+  const { code, stdout } = await raft(['leave', '--json'], { env })
+  assert.is(code, 1)
+  assert.is(JSON.parse(stdout).code, 'no-data')
+})
+
+cli.run()

@@ -6,8 +6,8 @@
  * Invariant: a sequence below a session's floor was answered and the client said that it has the answer; a sequence at or above it
  * runs exactly once, because its reply is kept until the floor passes it.
  */
-import { ByteWriter } from '../client/bytes.ts'
-import { type Command, encodeOutcome, type Outcome } from '../client/protocol.ts'
+import { ByteReader, ByteWriter, MalformedError } from '../client/bytes.ts'
+import { type Command, decodeOutcome, encodeOutcome, type Outcome } from '../client/protocol.ts'
 import { hashItem, MultisetHash } from './machine/hash.ts'
 import { mark } from './raft/marks.ts'
 import type { Index } from './raft/types.ts'
@@ -26,14 +26,30 @@ interface Session {
   floor: number
   /** Encoded outcomes by sequence, in the order in which they were applied. */
   readonly replies: Map<number, Uint8Array>
+  /** Whoever holds the same token may change this session in place; a clone's is copied first. */
+  readonly owner: object
 }
 
 const EMPTY = new Uint8Array(0)
+/** A record of a snapshot has about so many bytes, unless it is one reply that is larger. */
+const RECORD_BYTES = 60 * 1024
+/** In a record: u8 1, u64 id, u64 floor; u8 2, u64 sequence, u32 length, reply, for each reply of the session before it. */
+const SESSION = 1
+const REPLY = 2
 
 export class Sessions {
   /** Least recently used first: a Map keeps the order in which keys were set. */
-  readonly #sessions = new Map<number, Session>()
-  readonly #hash = new MultisetHash()
+  readonly #sessions: Map<number, Session>
+  readonly #hash: MultisetHash
+  #owner: object = {}
+
+  /** No sessions, or the copy-on-write clone of others: it costs one entry of a Map a session, not the replies. */
+  constructor(from?: Sessions) {
+    this.#sessions = new Map(from === undefined ? [] : from.#sessions)
+    this.#hash = new MultisetHash(from === undefined ? undefined : from.#hash.lanes)
+    // Neither side may change in place what both hold now.
+    if (from !== undefined) from.#owner = {}
+  }
 
   get count(): number {
     return this.#sessions.size
@@ -66,8 +82,17 @@ export class Sessions {
       if (this.#sessions.size < SESSIONS_MAX) break
       this.#close(oldest)
     }
-    this.#sessions.set(id, { floor: 0, replies: new Map() })
-    this.#hash.add(hashOfFloor(id, 0))
+    this.#put(id, { floor: 0, replies: new Map(), owner: this.#owner })
+  }
+
+  #put(id: number, session: Session): void {
+    this.#sessions.set(id, session)
+    this.#hash.add(hashOfFloor(id, session.floor))
+  }
+
+  #keep(id: number, session: Session, sequence: number, reply: Uint8Array): void {
+    session.replies.set(sequence, reply)
+    this.#hash.add(hashOfReply(id, sequence, reply))
   }
 
   #close(id: number): void {
@@ -82,12 +107,13 @@ export class Sessions {
 
   #operate(command: Command, run: (operation: Uint8Array) => Uint8Array): Uint8Array {
     const id = command.session
-    const session = this.#sessions.get(id)
+    const shared = this.#sessions.get(id)
     // Never created by itself: an expired session's operation may have run before (HAZARDS: retry after expiry).
-    if (session === undefined) {
+    if (shared === undefined) {
       mark('sessions: a command of no session')
       return encode('expired')
     }
+    const session = this.#own(shared)
     this.#sessions.delete(id)
     this.#sessions.set(id, session)
     const known = session.replies.get(command.sequence)
@@ -101,13 +127,18 @@ export class Sessions {
     }
     this.#raiseFloor(id, session, Math.min(command.firstOutstanding, command.sequence))
     const reply = encodeOutcome({ status: 'done', body: run(command.operation) })
-    session.replies.set(command.sequence, reply)
-    this.#hash.add(hashOfReply(id, command.sequence, reply))
+    this.#keep(id, session, command.sequence, reply)
     if (session.replies.size > REPLIES_MAX) {
       const [oldest] = session.replies.keys()
       this.#raiseFloor(id, session, (oldest as number) + 1)
     }
     return reply
+  }
+
+  /** The session, or its copy if a clone shares it. The replies themselves never change. */
+  #own(session: Session): Session {
+    if (session.owner === this.#owner) return session
+    return { floor: session.floor, replies: new Map(session.replies), owner: this.#owner }
   }
 
   #raiseFloor(id: number, session: Session, floor: number): void {
@@ -122,6 +153,65 @@ export class Sessions {
       session.replies.delete(sequence)
       this.#hash.remove(hashOfReply(id, sequence, reply))
     }
+  }
+
+  // --- snapshots ------------------------------------------------------------------------------------------------
+
+  /** Called on a clone that nobody changes. Order is kept everywhere, because it decides who gives way first. */
+  *pieces(): Generator<Uint8Array> {
+    let record = new ByteWriter(RECORD_BYTES)
+    for (const [id, session] of this.#sessions) {
+      record.u8(SESSION).u64(id).u64(session.floor)
+      for (const [sequence, reply] of session.replies) {
+        if (record.length + 13 + reply.length > RECORD_BYTES) {
+          yield record.finish()
+          record = new ByteWriter(RECORD_BYTES)
+        }
+        record.u8(REPLY).u64(sequence).bytes(reply)
+      }
+      if (record.length < RECORD_BYTES - 64) continue
+      yield record.finish()
+      record = new ByteWriter(RECORD_BYTES)
+    }
+    if (record.length > 0) yield record.finish()
+  }
+
+  /** Reads what `pieces` has written: `write` and `finish` throw MalformedError on anything else. */
+  static restorer(): { write(piece: Uint8Array): void; finish(): Sessions } {
+    const sessions = new Sessions()
+    let last: { readonly id: number; readonly session: Session } | null = null
+    const write = (piece: Uint8Array): void => {
+      const reader = new ByteReader(piece)
+      while (reader.remaining > 0) {
+        const type = reader.u8()
+        if (type === SESSION) last = sessions.#readSession(reader)
+        else if (type === REPLY && last !== null) sessions.#readReply(reader, last)
+        else throw new MalformedError(`record ${type} is no session`)
+      }
+    }
+    return { write, finish: () => sessions }
+  }
+
+  #readSession(reader: ByteReader): { readonly id: number; readonly session: Session } {
+    const id = reader.u64()
+    const session = { floor: reader.u64(), replies: new Map(), owner: this.#owner }
+    if (this.#sessions.has(id)) throw new MalformedError(`session ${id} twice`)
+    if (this.count >= SESSIONS_MAX) throw new MalformedError('too many sessions')
+    this.#put(id, session)
+    return { id, session }
+  }
+
+  #readReply(
+    reader: ByteReader,
+    { id, session }: { readonly id: number; readonly session: Session },
+  ): void {
+    const sequence = reader.u64()
+    const reply = reader.bytes().slice()
+    if (session.replies.has(sequence) || session.replies.size >= REPLIES_MAX) {
+      throw new MalformedError(`a reply too many in session ${id}`)
+    }
+    decodeOutcome(reply)
+    this.#keep(id, session, sequence, reply)
   }
 }
 

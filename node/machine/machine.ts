@@ -20,4 +20,19 @@ export interface StateMachine {
   hash(): string
   /** A copy-on-write clone, cheap enough to take while writes go on; a snapshot is written from it later. */
   clone(): StateMachine
+  /**
+   * The whole state, for a snapshot, in pieces of any size up to RECORD_BYTES_MAX (pieces.ts). Called on a clone that nobody
+   * changes, and taken slowly: other work goes on between two pieces, so each should be quick to make (64 KiB, say).
+   */
+  pieces(): Iterable<Uint8Array>
+  /** Makes another machine of this kind from pieces; the present state does not matter and stays. */
+  restorer(): Restorer
+}
+
+/** Takes pieces in order, each as it was given. They may be damaged or hostile: both methods throw MalformedError, and then the whole attempt is void. */
+export interface Restorer {
+  /** The piece is not kept: its buffer may be used again. */
+  write(piece: Uint8Array): void
+  /** The machine, with the state, hash and behaviour of the one that the pieces were made from. */
+  finish(): StateMachine
 }

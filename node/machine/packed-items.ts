@@ -159,7 +159,10 @@ export class PackedItems {
     return own
   }
 
-  /** Cuts a block in the middle of its bytes, and again while a part with several items is too large. */
+  /**
+   * Cuts a block in the middle of its bytes. The right part is then small enough, because only one item has come; the left part may end
+   * with that item and need another cut.
+   */
   #split(low: Uint8Array, block: Block): void {
     const count = block.starts.length
     if (count < 2 || block.used <= BLOCK_BYTES_MAX) return
@@ -171,7 +174,6 @@ export class PackedItems {
     this.#blocks.set(low, left)
     this.#blocks.set(middle, right)
     this.#split(low, left)
-    this.#split(middle, right)
   }
 
   /** With a neighbour on either side: keys are often deleted in order, and then only one of the two is small already. */

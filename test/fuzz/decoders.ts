@@ -12,6 +12,7 @@ import { GATEWAY_DECODERS } from './decoders-gateway.ts'
 import { OPTION_DECODERS } from './decoders-options.ts'
 import { PEER_DECODERS } from './decoders-peer.ts'
 import { SNAPSHOT_DECODERS } from './decoders-snapshots.ts'
+import { STATE_DECODERS } from './decoders-state.ts'
 import type { AnyRow } from './rows.ts'
 
 export const DECODERS: readonly AnyRow[] = [
@@ -24,6 +25,7 @@ export const DECODERS: readonly AnyRow[] = [
   ...OPTION_DECODERS,
   ...ADMIN_DECODERS,
   ...GATEWAY_DECODERS,
+  ...STATE_DECODERS,
 ]
 
 /** Why an export with the name of a decoder, or a file that reads JSON or text, needs no row. */

@@ -5,7 +5,7 @@
 import { ByteReader, ByteWriter } from '../../client/bytes.ts'
 import { decodeKvGot, encodeKvOperation, encodeKvQuery } from '../../client/protocol.ts'
 import { KvMachine } from '../../node/machine/kv.ts'
-import type { ApplyMeta, StateMachine } from '../../node/machine/machine.ts'
+import type { ApplyMeta, Restorer, StateMachine } from '../../node/machine/machine.ts'
 
 /** No operation of the key-value machine begins so. */
 const APPEND = 0x61
@@ -54,5 +54,17 @@ export class RegisterMachine implements StateMachine {
 
   clone(): RegisterMachine {
     return new RegisterMachine(this.#items.clone())
+  }
+
+  pieces(): Iterable<Uint8Array> {
+    return this.#items.pieces()
+  }
+
+  restorer(): Restorer {
+    const items = this.#items.restorer()
+    return {
+      write: (piece) => items.write(piece),
+      finish: () => new RegisterMachine(items.finish()),
+    }
   }
 }

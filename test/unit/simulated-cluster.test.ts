@@ -30,6 +30,20 @@ class Counter implements StateMachine {
     copy.sum = this.sum
     return copy
   }
+
+  pieces(): Uint8Array[] {
+    return [new TextEncoder().encode(String(this.sum))]
+  }
+
+  restorer() {
+    const copy = new Counter()
+    return {
+      write: (piece: Uint8Array) => {
+        copy.sum = Number(new TextDecoder().decode(piece))
+      },
+      finish: () => copy,
+    }
+  }
 }
 
 function cluster(options: { readonly seed?: number; readonly nodes?: number } = {}) {

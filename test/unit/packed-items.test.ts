@@ -84,6 +84,7 @@ packed('any changes, on the origin and on its clones', () => {
         perform(pair, one, at)
       }
       for (const { items, model } of pairs) {
+        items.check()
         assert.is(items.size, model.size)
         assert.equal(plain(items), expected(model))
         assert.equal(plain(items, keyOf(from)), expected(model, keyOf(from)))

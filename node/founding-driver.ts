@@ -31,6 +31,8 @@ export interface FoundingDriverParts {
   readonly wake: () => void
   /** This node is a member of the cluster whose first batch is durable in `storage`. */
   readonly founded: (storage: LogStorage, first: LogStart) => void
+  /** This node belongs to a cluster that others have founded; its log is empty and waits for what the leader sends. */
+  readonly joined: (storage: LogStorage, first: LogStart) => void
 }
 
 const ENCODER = new TextEncoder()
@@ -134,9 +136,39 @@ export class FoundingDriver {
     this.#founding.recordSaved(record.seq)
     if (clusterId === null) return
     transport.setClusterId(clusterId)
-    if (record.bound?.how !== 'founded') return log('info', 'cluster.joined', { admitted: false })
+    if (record.bound?.how !== 'founded') {
+      log('info', 'cluster.joined', { admitted: false })
+      return this.createJoinersLog()
+    }
     log('info', 'cluster.founded', { members: record.bound.foundingSet.length })
     if (this.#first !== null) founded(this.#first.storage, this.#first.batch)
+  }
+
+  /**
+   * The log of a node that joins begins empty. It is made before the identity says so and before anything is promised, so that a
+   * crash in between starts this over, and a log that is missing later was lost.
+   */
+  createJoinersLog(): void {
+    const { identity, openLog, fatal, joined, wake } = this.#parts
+    let storage: LogStorage
+    try {
+      storage = openLog()
+    } catch (error) {
+      const { code, message } = error as StorageError
+      return fatal(code ?? 'io', message)
+    }
+    const batch: Save = { hardState: { term: 0, vote: null, commit: 0 }, entries: [] }
+    storage.save(batch, (error) => {
+      if (error !== null) return fatal(error.code, error.message)
+      try {
+        identity.update({ logCreated: true })
+      } catch (failed) {
+        const { code, message } = failed as StorageError
+        return fatal(code ?? 'io', message)
+      }
+      joined(storage, batch)
+      wake()
+    })
   }
 
   /** F6: the log first, the bond last; Raft frames only then. A crash in between starts this over. */

@@ -20,11 +20,12 @@ import { newKeyPair } from './key-pair.ts'
 import { createLog, type Log } from './log.ts'
 import { KvMachine } from './machine/kv.ts'
 import type { StateMachine } from './machine/machine.ts'
-import { Runtime } from './runtime.ts'
+import { REMOVED, Runtime } from './runtime.ts'
 import type { Status } from './service.ts'
 import {
   type DataDirectory,
   dataRoot,
+  markLeft,
   readTopic,
   removeEndpoint,
   takeDirectory,
@@ -50,6 +51,7 @@ export type StartErrorCode =
   | 'disk-full'
   | 'wrong-cluster'
   | 'storage-lost'
+  | 'removed'
   | 'io'
 
 /** A node that could not start. The message says what to try next. */
@@ -167,6 +169,7 @@ class NodeParts implements RunningNode {
     })
     this.#checkInvite()
     const { record } = this.#identity
+    if (record.removed) throw new StartError('removed', REMOVED)
     const bootId = hex(randomBytes(8))
     this.#transport = createTransport({
       keyPair: { publicKey: bytes(record.publicKey), secretKey: bytes(record.secretKey) },
@@ -269,8 +272,16 @@ class NodeParts implements RunningNode {
 
   #fail(code: string, message: string): void {
     if (this.#failure !== null) return
+    if (code === 'left') return this.#leave()
     this.#failure = { code: 1, reason: `${code}: ${message}` }
     this.#log('error', 'node.failed', { code, reason: message })
+    void this.stop()
+  }
+
+  /** The removal that this node has asked for is committed: its slot may be used blank from now on. */
+  #leave(): void {
+    markLeft(nodeDisk, this.#directory.path)
+    this.#log('info', 'node.left', {})
     void this.stop()
   }
 

@@ -231,10 +231,11 @@ export class Replica {
     for (const entry of ready.committed) this.#apply(entry)
     for (const { requestId, index } of ready.reads) this.#reads.confirmed(requestId, index)
     for (const id of ready.readsLost) this.#reads.lost(id)
-    this.#noteLeadership()
-    this.#views.noteApplied()
+    // A leader that has removed itself leads no more, but what it has done is done.
     for (const outcome of ready.changes) this.#desk.outcome(outcome)
     this.#desk.applied()
+    this.#noteLeadership()
+    this.#views.noteApplied()
     this.#reads.serveDue()
     this.#shareView()
     for (const event of ready.events) {

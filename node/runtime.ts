@@ -6,11 +6,15 @@
  */
 
 import { errorBody } from '../client/protocol.ts'
+import { Admission } from './admission.ts'
 import { Alarms } from './alarms.ts'
 import { LIMITS, tickMsFor } from './config.ts'
 import type { FoundingOptions } from './founding.ts'
 import { FoundingDriver, type LogStart } from './founding-driver.ts'
+import { LeaderWatch } from './leader-watch.ts'
 import type { StateMachine } from './machine/machine.ts'
+import { MemberMemory } from './member-memory.ts'
+import { MemberVerbs } from './member-verbs.ts'
 import { PeerBook } from './peer-book.ts'
 import type { RaftOptions } from './raft/options.ts'
 import { Random } from './raft/random.ts'
@@ -72,28 +76,27 @@ export interface RuntimeParts {
   readonly shown: Pick<StatusParts, 'version' | 'runtime' | 'topic'>
 }
 
+/** What a removed node says, when it is told and at every start afterwards. */
+export const REMOVED =
+  'This node was removed from its cluster and takes no part any more. `raft-p2p rejoin` archives its data; its next start ' +
+  'then enters as a new member.'
+
 export class Runtime implements Service, TransportEvents {
   readonly #parts: RuntimeParts
   readonly #self: PeerIdentity
   readonly #founding: FoundingDriver
   readonly #peers: PeerBook
   readonly #alarms: Alarms
+  readonly #admission: Admission
+  readonly #members: MemberMemory
+  readonly #verbs: MemberVerbs
+  readonly #leaderWatch = new LeaderWatch()
   readonly #startedMs: number
   readonly #limits: RuntimeLimits
   #replica: Replica | null = null
   #logStorage: LogStorage | null = null
   #answers = new Map<number, (answer: ServiceAnswer) => void>()
   #nextRequestId = 1
-  #leaderListeners = new Set<(leader: LeaderInfo) => void>()
-  #leader: LeaderInfo = { leaderId: null, leaderUrl: null, term: 0 }
-  /** What #leader was made from, so that it is made anew only when that has changed. */
-  #leaderSeen: { peer: PeerId | null; term: number; news: number } = {
-    peer: null,
-    term: 0,
-    news: 0,
-  }
-  /** Counts the changes of what is known of peers' addresses. */
-  #peerNews = 0
   #draining = false
   #closed = false
 
@@ -124,12 +127,35 @@ export class Runtime implements Service, TransportEvents {
       fatal: parts.fatal,
       wake: () => this.#wake(),
       founded: (storage, first) => this.#becomeMember(storage, first),
+      joined: (storage, first) => this.#becomeMember(storage, first),
     })
-    if (founding.bound?.how === 'founded') {
+    this.#members = new MemberMemory({
+      self: this.#self,
+      identity,
+      transport: parts.transport,
+      peers: this.#peers,
+      urls: parts.urls,
+      failed: (reason) => log('warn', 'identity.not-updated', { reason }),
+    })
+    this.#verbs = new MemberVerbs({
+      request: (request, answer) => void this.request(request, answer),
+      memberId: () => identity.record.memberId,
+    })
+    this.#admission = new Admission({
+      self: this.#self,
+      transport: parts.transport,
+      peers: this.#peers,
+      clusterId: () => this.clusterId,
+      replica: () => this.#replica,
+      removed: () => this.#removed(),
+    })
+    const { logCreated } = identity.record
+    if (founding.bound?.how === 'joined' && !logCreated) this.#founding.createJoinersLog()
+    else if (founding.bound !== null) {
       const storage = parts.openLog('open')
       this.#becomeMember(storage, storage.recovered)
     }
-    this.#keepMembers()
+    this.#members.keep()
   }
 
   /** What consensus is made of here, null while blank: for the simulator's checks. */
@@ -185,9 +211,12 @@ export class Runtime implements Service, TransportEvents {
     const { carrier } = link
     this.#parts.log('info', 'link.up', { peer: nodeKey.slice(0, 8), name, carrier, clusterId })
     const news = this.#peers.linkUp(link)
-    this.#peerNews++
+    this.#leaderWatch.addressesChanged()
     this.#founding.linkUp(nodeKey, link.hello)
-    if (news && this.#replica?.memberOf(peerIdOf(link.hello)) != null) this.#rememberMembers()
+    this.#admission.consider(link)
+    if (news && this.#replica?.memberOf(peerIdOf(link.hello)) != null) {
+      this.#members.remember(this.#replica.committed)
+    }
     this.#wake()
   }
 
@@ -204,6 +233,7 @@ export class Runtime implements Service, TransportEvents {
   frame(link: Link, frame: PeerFrame): void {
     if (this.#closed) return
     if (frame.type === 'founding') this.#founding.receive(link, frame.body)
+    else if (frame.type === 'removed') this.#admission.told()
     else this.#replica?.receive(this.#peers.peerOf(link), frame)
     this.#wake()
   }
@@ -211,6 +241,7 @@ export class Runtime implements Service, TransportEvents {
   helloChanged(link: Link): void {
     const { nodeKey, clusterId } = link.hello
     if (clusterId !== null) this.#founding.belongs(nodeKey, clusterId)
+    this.#admission.consider(link)
     this.#wake()
   }
 
@@ -256,20 +287,18 @@ export class Runtime implements Service, TransportEvents {
       const { have, need } = this.#founding.status
       return { ready: false, reason: `waits for founders: ${have} of ${need} are here` }
     }
+    if (this.#replica.committed === null) return { ready: false, reason: 'waits for admission' }
     if (this.#replica.raft.leader === null) return { ready: false, reason: 'knows no leader' }
     if (!this.#replica.caughtUp) return { ready: false, reason: 'has not caught up yet' }
     return { ready: true, reason: 'ok' }
   }
 
   leader(): LeaderInfo {
-    return this.#leader
+    return this.#leaderWatch.leader
   }
 
   onLeaderChange(changed: (leader: LeaderInfo) => void): () => void {
-    this.#leaderListeners.add(changed)
-    return () => {
-      this.#leaderListeners.delete(changed)
-    }
+    return this.#leaderWatch.onChange(changed)
   }
 
   lagMs(): number | null {
@@ -278,7 +307,7 @@ export class Runtime implements Service, TransportEvents {
   }
 
   admin(name: string, args: unknown): Promise<unknown> {
-    return this.#parts.admin(name, args)
+    return this.#verbs.run(name, args) ?? this.#parts.admin(name, args)
   }
 
   // --- stopping -----------------------------------------------------------------------------------------------------
@@ -321,14 +350,15 @@ export class Runtime implements Service, TransportEvents {
     if (save !== null) this.#save(replica, save)
     for (const { event, level, fields } of events) {
       this.#parts.log(level, event, fields)
-      if (event === 'config.changed') this.#rememberMembers()
+      if (event === 'config.changed') this.#configurationChanged()
     }
     for (const { requestId, answer } of answers) {
       const callback = this.#answers.get(requestId)
       this.#answers.delete(requestId)
       callback?.(answer)
     }
-    this.#noteLeader(replica)
+    const { leader, term } = replica.raft
+    this.#leaderWatch.note(leader, term, () => leaderInfo(this.#statusParts(), replica))
     if (more) this.#wake()
   }
 
@@ -351,25 +381,6 @@ export class Runtime implements Service, TransportEvents {
       }
       this.#wake()
     })
-  }
-
-  #noteLeader(replica: Replica): void {
-    // Most turns change nothing here, and this runs in every one.
-    const { leader: peer, term } = replica.raft
-    const seen = this.#leaderSeen
-    if (seen.peer === peer && seen.term === term && seen.news === this.#peerNews) return
-    this.#leaderSeen = { peer, term, news: this.#peerNews }
-    const leader = leaderInfo(this.#statusParts(), replica)
-    const before = this.#leader
-    if (
-      leader.leaderId === before.leaderId &&
-      leader.leaderUrl === before.leaderUrl &&
-      leader.term === before.term
-    ) {
-      return
-    }
-    this.#leader = leader
-    for (const listener of this.#leaderListeners) listener(leader)
   }
 
   // --- membership -----------------------------------------------------------------------------------------------------
@@ -408,36 +419,22 @@ export class Runtime implements Service, TransportEvents {
     }
   }
 
-  /** The committed members and where they were last seen go to the identity file: a restart needs no discovery. */
-  #rememberMembers(): void {
-    const record = this.#replica?.committed
-    if (record === null || record === undefined) return
-    const own = peerIdOf(this.#self)
-    const members = this.#peers
-      .withUrls(record.configuration.members)
-      .map((member) =>
-        peerIdOf(member) === own ? { ...member, urls: this.#parts.urls() } : member,
-      )
-    const memberId = members.find((member) => peerIdOf(member) === own)?.memberId ?? null
-    const { identity } = this.#parts
-    const known = JSON.stringify([identity.record.members, identity.record.memberId])
-    if (known !== JSON.stringify([members, memberId])) {
-      try {
-        identity.update({ members, memberId })
-      } catch (error) {
-        // Only convenience is lost: the log knows the members, discovery finds them.
-        this.#parts.log('warn', 'identity.not-updated', { reason: (error as Error).message })
-      }
-    }
-    this.#keepMembers()
+  #configurationChanged(): void {
+    this.#members.remember(this.#replica?.committed ?? null)
+    this.#admission.configurationChanged()
   }
 
-  #keepMembers(): void {
-    const { members } = this.#parts.identity.record
-    const others = members.filter((member) => member.nodeKey !== this.#self.nodeKey)
-    this.#parts.transport.keep(
-      others.map((member) => ({ nodeKey: member.nodeKey, urls: this.#peers.urlsOf(member) })),
-    )
+  #removed(): void {
+    if (this.#closed) return
+    const { identity, fatal, log } = this.#parts
+    try {
+      identity.update({ removed: true })
+    } catch (error) {
+      // Whoever it meets after its next start tells it again.
+      log('warn', 'identity.not-updated', { reason: (error as Error).message })
+    }
+    if (this.#verbs.leaving) fatal('left', 'This node has left the cluster, as it was asked to.')
+    else fatal('removed', REMOVED)
   }
 
   #statusParts(): StatusParts {

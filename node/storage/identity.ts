@@ -36,10 +36,17 @@ export interface IdentityRecord {
   /** 32 hex digits once bound to a cluster. */
   readonly clusterId: string | null
   readonly memberId: MemberId | null
+  /** The log of a node that joined exists: from now on a missing one is a lost one. */
+  readonly logCreated: boolean
+  /** The cluster has removed this node: it takes no part any more. */
+  readonly removed: boolean
 }
 
 export type IdentityChange = Partial<
-  Pick<IdentityRecord, 'name' | 'founding' | 'members' | 'clusterId' | 'memberId'>
+  Pick<
+    IdentityRecord,
+    'name' | 'founding' | 'members' | 'clusterId' | 'memberId' | 'logCreated' | 'removed'
+  >
 >
 
 export interface Identity {
@@ -149,6 +156,8 @@ function blankIdentity(
     members: [],
     clusterId: null,
     memberId: null,
+    logCreated: false,
+    removed: false,
   }
 }
 
@@ -165,6 +174,9 @@ function encodeIdentity(record: IdentityRecord): Uint8Array {
     members: record.members,
     clusterId: record.clusterId,
     memberId: record.memberId,
+    // Left out where they say nothing: what an earlier version wrote reads the same.
+    ...(record.logCreated ? { logCreated: true } : {}),
+    ...(record.removed ? { removed: true } : {}),
   }
   const checksum = checksumOf(content)
   return new TextEncoder().encode(`${JSON.stringify({ ...content, checksum }, null, 2)}\n`)
@@ -207,6 +219,9 @@ function parseContent(content: Record<string, unknown>): IdentityRecord | string
   }
   if (clusterId !== null && !isHex(clusterId, 32)) return 'clusterId is not 32 hex digits'
   if (memberId !== null && !isInteger(memberId, 1)) return 'memberId is not a number'
+  const { logCreated = false, removed = false } = content
+  if (typeof logCreated !== 'boolean') return 'logCreated is neither true nor false'
+  if (typeof removed !== 'boolean') return 'removed is neither true nor false'
   return {
     publicKey,
     secretKey,
@@ -217,6 +232,8 @@ function parseContent(content: Record<string, unknown>): IdentityRecord | string
     members,
     clusterId,
     memberId,
+    logCreated,
+    removed,
   }
 }
 

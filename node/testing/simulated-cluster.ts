@@ -8,6 +8,7 @@ import {
   type ErrorBody,
   encodeCommand,
 } from '../../client/protocol.ts'
+import { type ChangeReport, type ChangeRequest, encodeChangeRequest } from '../change-request.ts'
 import type { StateMachine } from '../machine/machine.ts'
 import type { ServiceAnswer, ServiceRequest, Status } from '../service.ts'
 import { Dice } from './dice.ts'
@@ -48,7 +49,8 @@ const REQUEST_MS = 30_000
 export class SimulatedCluster {
   readonly #timeline = new Timeline()
   readonly #network: SimNetwork
-  readonly #machines: readonly SimMachine[]
+  readonly #machines: SimMachine[] = []
+  readonly #makeMachine: (mayFound: boolean) => SimMachine
   #crash: unknown = null
   #session: number | null = null
   #sequence = 0
@@ -65,22 +67,35 @@ export class SimulatedCluster {
       },
     }
     const world = { timeline: this.#timeline, network: this.#network, hooks }
-    this.#machines = Array.from(
-      { length: nodes },
-      (_, index) =>
-        new SimMachine(world, new Dice(dice.next()), {
-          index,
-          name: `n${index + 1}`,
-          expect: nodes,
-          mayFound: true,
-          heartbeatMs,
-          electionMs,
-          makeStateMachine: options.machine,
-          clockPpm: 999_000 + dice.below(2001),
-          turnUs: 1 + dice.below(100),
-        }),
-    )
+    this.#makeMachine = (mayFound) =>
+      new SimMachine(world, new Dice(dice.next()), {
+        index: this.#machines.length,
+        name: `n${this.#machines.length + 1}`,
+        expect: nodes,
+        mayFound,
+        heartbeatMs,
+        electionMs,
+        makeStateMachine: options.machine,
+        clockPpm: 999_000 + dice.below(2001),
+        turnUs: 1 + dice.below(100),
+      })
+    for (let node = 0; node < nodes; node++) this.#machines.push(this.#makeMachine(true))
     for (const machine of this.#machines) machine.start()
+  }
+
+  /** Starts one more node, which joins the cluster that stands. Returns its place. */
+  join(): number {
+    const machine = this.#makeMachine(false)
+    this.#machines.push(machine)
+    machine.start()
+    return machine.index
+  }
+
+  /** Changes the members through a node, as `raft-p2p members` does. Throws SimulatedRequestError. */
+  changeMembers(node: number, request: ChangeRequest, timeoutMs = REQUEST_MS): ChangeReport {
+    const body = encodeChangeRequest(request)
+    const answer = this.#ask(node, { type: 'change', body, timeoutMs })
+    return JSON.parse(new TextDecoder().decode(answer.body)) as ChangeReport
   }
 
   /** Virtual time since the cluster was made. */

@@ -170,6 +170,8 @@ class Member {
       members: configuration.members,
       clusterId: bound.clusterId,
       memberId: 1,
+      logCreated: false,
+      removed: false,
     }
     this.runtime = new Runtime({
       identity: { record, update: () => {} },

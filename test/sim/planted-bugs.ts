@@ -176,7 +176,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   },
   {
     name: 'a read does not wait until its index is applied',
-    file: 'node/replica.ts',
+    file: 'node/linearizable-reads.ts',
     find: '      if (index > appliedIndex) return true\n',
     replace: '      if (index < 0) return appliedIndex < 0\n',
     breaks: 'thesis 6.4',

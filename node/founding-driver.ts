@@ -158,8 +158,8 @@ export class FoundingDriver {
       return fatal(code ?? 'io', message)
     }
     const batch: Save = { hardState: { term: 0, vote: null, commit: 0 }, entries: [] }
-    storage.save(batch, (error) => {
-      if (error !== null) return fatal(error.code, error.message)
+    storage.save(batch, (failure) => {
+      if (failure !== null) return fatal(failure.code, failure.message)
       try {
         identity.update({ logCreated: true })
       } catch (failed) {

@@ -423,7 +423,8 @@ export class Replica {
     if (leader !== seen.leader || term !== seen.term) {
       this.#views.forget(this.#tick)
       this.#requests.hurry()
-      for (const forward of this.#forwards.takeWhere(() => true)) this.#giveUp(forward)
+      // A change is not asked for twice, and a leader that removes itself still answers.
+      for (const forward of this.#forwards.takeWhere((one) => !isChange(one))) this.#giveUp(forward)
     }
     if (leader !== seen.leader) {
       const leaderId = leader === null ? null : (this.memberOf(leader)?.memberId ?? null)
@@ -464,4 +465,8 @@ export class Replica {
   #event(event: string, level: ReplicaEvent['level'], fields: ReplicaEvent['fields']): void {
     this.#out.event(event, level, fields)
   }
+}
+
+function isChange({ requests }: Forward): boolean {
+  return requests.some(({ request }) => request.type === 'change')
 }

@@ -97,6 +97,7 @@ export class Runtime implements Service, TransportEvents {
   #logStorage: LogStorage | null = null
   #answers = new Map<number, (answer: ServiceAnswer) => void>()
   #nextRequestId = 1
+  #isRemoved = false
   #draining = false
   #closed = false
 
@@ -257,7 +258,7 @@ export class Runtime implements Service, TransportEvents {
 
   request(request: ServiceRequest, answer: (answer: ServiceAnswer) => void): () => void {
     const requestId = this.#nextRequestId++
-    if (this.#replica === null || this.#closed) {
+    if (this.#replica === null || this.#replica.committed === null || this.#closed) {
       const error = this.#closed
         ? errorBody('closing', 'this node is stopping')
         : errorBody('not-founded', this.readiness().reason)
@@ -425,7 +426,8 @@ export class Runtime implements Service, TransportEvents {
   }
 
   #removed(): void {
-    if (this.#closed) return
+    if (this.#closed || this.#isRemoved) return
+    this.#isRemoved = true
     const { identity, fatal, log } = this.#parts
     try {
       identity.update({ removed: true })

@@ -23,6 +23,8 @@ export const DATA_DIRECTORY = '/data'
 const SEGMENT_BYTES = 16 * 1024
 /** Virtual time begins here, for what is shown. */
 const EPOCH_MS = Date.UTC(2026, 0, 1)
+/** A node that was removed takes so long to stop. */
+const STOP_US = 100_000
 const HAND_OVER_US_MAX = 1_500_000
 
 /** How a disk behaves; the owner of the world may change it at any time. */
@@ -361,7 +363,9 @@ export class SimProcess implements EndpointOwner {
       fatal: (code, message) => {
         if (!this.#isAlive) return
         hooks.fatal?.(this, code, message)
-        this.machine.kill('killed')
+        // A node that may not go on for a peaceful reason closes its links in order: what it has sent arrives.
+        if (code !== 'left' && code !== 'removed') return this.machine.kill('killed')
+        this.later(STOP_US, () => this.machine.kill('killed'))
       },
       admin: () => Promise.reject(new Error('no admin verbs here')),
       shown: { version: 'simulated', runtime: 'simulated', topic: 'simulated' },

@@ -39,6 +39,8 @@ export const EXEMPT: Readonly<Record<string, string>> = {
   'node/founding/rules.ts#isDead': 'a rule over records that were read before',
   'node/gateway/access.ts#isLoopbackAddress': 'compares one text with a pattern',
   'node/gateway/access.ts#isLoopbackHost': 'compares one text with a pattern',
+  'node/member-verbs.ts': 'reads what the replica of the same process has written',
+  'node/raft/voting.ts#isVoter': 'a question to a configuration that was read before',
   'node/raft/change.ts#isJoint': 'a rule over a configuration that was read before',
   'node/raft/configuration.ts#findMember': 'looks up a member of a record that was read before',
   'node/storage/lock.ts#isLocked': 'asks the system for a socket',

@@ -211,7 +211,7 @@ export class SimWorld {
     if (this.#failure !== null) return
     this.#count('kind: seconds to agree', Math.ceil((timeline.nowUs - startedUs) / SECOND_US))
     // The cluster is of use again: through every node that belongs to it.
-    for (const machine of core.filter((one) => one.process?.runtime?.replica != null)) {
+    for (const machine of core.filter((one) => one.process?.runtime?.replica?.committed != null)) {
       this.#probe(machine, endUs)
     }
     if (this.#failure !== null) return
@@ -263,7 +263,7 @@ export class SimWorld {
       if (process === null || runtime === null) return `${name} is not running`
       if (runtime.clusterId === null) return `${name} belongs to no cluster`
       const { replica } = runtime
-      if (replica === null) continue
+      if (replica === null || replica.committed === null) continue
       const { raft } = replica
       if (!runtime.readiness().ready) return `${name}: ${runtime.readiness().reason}`
       leaders.add(raft.leader ?? '')
@@ -393,13 +393,13 @@ export class SimWorld {
 
   #serving(): SimProcess[] {
     return this.machines.flatMap(({ process }) =>
-      process?.runtime?.replica != null ? [process] : [],
+      process?.runtime?.replica?.committed != null ? [process] : [],
     )
   }
 
   /** The machines that founded the cluster; null while one of them does not know it yet. */
   #members(): number[] | null {
-    const bound = this.machines.filter((_, i) => this.#durable[i]?.hardState != null)
+    const bound = this.machines.filter((_, i) => (this.#durable[i]?.hardState?.term ?? 0) > 0)
     return bound.length < this.options.expect ? null : bound.map(({ index }) => index)
   }
 

@@ -3,7 +3,14 @@
  * records: whether the change may be made now is the leader's business (leadership.ts). Every change of the voters passes
  * through a joint configuration, whatever its size, so that there is one rule and no special case (docs/membership.md).
  */
-import { MEMBERS_MAX, REASON_CHARS_MAX, REMOVED_MAX } from './configuration.ts'
+import {
+  decodeConfigurationRecord,
+  encodeConfigurationRecord,
+  MEMBERS_MAX,
+  REASON_CHARS_MAX,
+  REMOVED_MAX,
+} from './configuration.ts'
+import { mark } from './marks.ts'
 import {
   type Configuration,
   type ConfigurationRecord,
@@ -77,7 +84,13 @@ export function nextRecord(
     votersOutgoing: same ? [] : before,
     learners: ascending(draft.learners),
   }
-  return { ok: true, record: withConfiguration(record, next, draft.settings, reason) }
+  const made = withConfiguration(record, next, draft.settings, reason)
+  // Every node stops at an entry that it cannot read, so that none such may be appended.
+  if (decodeConfigurationRecord(encodeConfigurationRecord(made)) === null) {
+    mark('change: it would lead to a configuration that nobody can read')
+    return refused('bad-request', 'a name, address, key or setting is not as it must be')
+  }
+  return { ok: true, record: made }
 }
 
 /** The configuration behind a joint one: the old voters' half is over, and whoever has no part any more is gone. */
@@ -96,15 +109,20 @@ function withConfiguration(
   settings: ConfigurationRecord['settings'],
   reason: string,
 ): ConfigurationRecord {
+  const { removed: _before, ...rest } = record
   const { voters, votersOutgoing, learners, nextMemberId } = next
   const named = new Set([...voters, ...votersOutgoing, ...learners])
   const members = next.members.filter((member) => named.has(member.memberId))
   const gone = record.configuration.members
     .filter((member) => !named.has(member.memberId))
     .map((member) => member.storageId)
-  const removed = [...(record.removed ?? []), ...gone].slice(-REMOVED_MAX)
+  // Who enters again is not to be told that it was removed.
+  const present = new Set(members.map((member) => member.storageId))
+  const removed = [...(record.removed ?? []), ...gone]
+    .filter((storageId) => !present.has(storageId))
+    .slice(-REMOVED_MAX)
   return {
-    ...record,
+    ...rest,
     settings,
     configuration: { voters, votersOutgoing, learners, members, nextMemberId },
     ...(removed.length > 0 ? { removed } : {}),

@@ -127,6 +127,30 @@ change('a memberId is never handed out twice', () => {
   assert.equal(gone.record.removed, [newcomer(9).storageId])
 })
 
+change('who enters again is no longer among the removed', () => {
+  const before = { ...recordOf(3, 0), removed: [newcomer(9).storageId, newcomer(8).storageId] }
+  const added = nextRecord(before, [{ type: 'add', member: newcomer(9) }], '')
+  assert.ok(added.ok)
+  assert.equal(added.record.removed, [newcomer(8).storageId])
+  const both = nextRecord(added.record, [{ type: 'add', member: newcomer(8) }], '')
+  assert.ok(both.ok)
+  assert.is(both.record.removed, undefined)
+})
+
+change('what nobody could read is refused: every node would stop at it', () => {
+  const member = newcomer(9)
+  const wrong: ConfChange[] = [
+    { type: 'add', member: { ...member, name: 'x'.repeat(65) } },
+    { type: 'add', member: { ...member, nodeKey: 'not a key' } },
+    { type: 'add', member: { ...member, urls: ['x'.repeat(513)] } },
+    { type: 'settings', settings: { maxVoters: Number.NaN } },
+  ]
+  for (const one of wrong) {
+    const next = nextRecord(recordOf(3, 1), [one], '')
+    assert.is(!next.ok && next.code, 'bad-request', JSON.stringify(one))
+  }
+})
+
 change('a removed voter is remembered only when the joint configuration is left', () => {
   const joint = nextRecord(recordOf(3, 0), [{ type: 'remove', memberId: 2 }], '')
   assert.ok(joint.ok)

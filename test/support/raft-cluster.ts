@@ -9,6 +9,7 @@ import type { RaftOptions } from '../../node/raft/options.ts'
 import { Raft } from '../../node/raft/raft.ts'
 import { Random } from '../../node/raft/random.ts'
 import type { SaveBatch } from '../../node/raft/ready.ts'
+import type { ChangeOutcome } from '../../node/raft/reconfiguration.ts'
 import type { Configuration, Entry, HardState, PeerId, Term } from '../../node/raft/types.ts'
 import { peerIdOf } from '../../node/raft/types.ts'
 
@@ -30,6 +31,7 @@ export class ClusterNode {
   disk: DiskImage
   saving: SaveBatch | null = null
   applied: Entry[] = []
+  changes: ChangeOutcome[] = []
   reads: { requestId: number; index: number }[] = []
   readsLost: number[] = []
   up = true
@@ -50,6 +52,8 @@ export interface ClusterOptions {
   readonly size: number
   readonly seed?: number
   readonly learners?: number
+  /** Nodes beyond the members, with nothing on their disks. */
+  readonly blanks?: number
   /** By node name, the terms of its entries from index 1 on; the first one is the configuration's. */
   readonly logs?: Readonly<Record<string, readonly Term[]>>
   readonly options?: Partial<RaftOptions>
@@ -112,6 +116,12 @@ export class Cluster {
       }
       this.nodes.push(new ClusterNode(member.name, peer, disk, this.#start(peer, disk)))
     }
+    const members = this.nodes.length
+    for (let id = members + 1; id <= members + (options.blanks ?? 0); id++) {
+      const peer = peerIdOf(memberIdentity(id))
+      const disk: DiskImage = { hardState: null, entries: [] }
+      this.nodes.push(new ClusterNode(`n${id}`, peer, disk, this.#start(peer, disk)))
+    }
   }
 
   #start(peer: PeerId, disk: DiskImage): Raft {
@@ -155,6 +165,7 @@ export class Cluster {
     }
     if (ready.save !== null) node.saving = ready.save
     node.applied.push(...ready.committed)
+    node.changes.push(...ready.changes)
     node.reads.push(...ready.reads)
     node.readsLost.push(...ready.readsLost)
     return ready.messages.length > 0 || ready.save !== null || ready.committed.length > 0

@@ -17,6 +17,16 @@ const RULES: Readonly<Record<number, readonly RegExp[]>> = {
     /leadership is confirmed after the commit index was noted/,
     /a late or repeated answer cannot serve a newer request/,
   ],
+  5: [
+    /no membership change before an entry of this term is committed; never two in flight/,
+    /the joint phase needs both majorities for votes, commits and reads/,
+    /in force when appended; truncation rolls it back/,
+  ],
+  6: [
+    /a removed leader commits its own removal, steps down and does not campaign/,
+    /a removed node cannot disturb/,
+    /not in its own configuration never campaigns once that is committed, but still answers votes/,
+  ],
   7: [/returns without raising a term/, /steps down/, /chained partial partitions are measured/],
   9: [
     /truncation never touches a committed entry/,
@@ -33,13 +43,14 @@ const RULES: Readonly<Record<number, readonly RegExp[]>> = {
     /a failed fsync ends the process/,
   ],
   13: [/index and state change in one step/, /every node's stateHash at the same index is equal/],
+  14: [/member ids are never reused, and a new storageId is a new member/],
   15: [/a leader that stood still and wakes up serves no read and commits nothing from before/],
   16: [/at most one clusterId per topic for up to 2N-1 candidates/, /kill at every step resumes/],
 }
 
 /** Of the extended Raft paper, then of the thesis. */
-const SECTIONS = ['5.1', '5.2', '5.3', '5.4.1', '5.4.2', '5.4.3', '5.5', '5.6', '8'] as const
-const THESIS = ['3.10', '4.2.3', '6.2', '6.4', '9.6', '10.2.1'] as const
+const SECTIONS = ['5.1', '5.2', '5.3', '5.4.1', '5.4.2', '5.4.3', '5.5', '5.6', '6', '8'] as const
+const THESIS = ['3.10', '4.1', '4.2.1', '4.2.2', '4.2.3', '4.3', '6.2', '6.4', '9.6', '10.2.1']
 
 const FIGURES = [
   /figure 2, state/,
@@ -72,6 +83,12 @@ const HAZARDS = [
   /hung fsyncs/,
   /retry after expiry/,
   /hash sampled at the end of a batch/,
+  /a truncated add rolls nextMemberId back/,
+  /a promoted learner has not got the entry/,
+  /a node exits on appending its own removal/,
+  /a new leader inherits an open joint entry/,
+  /joint entered with the new set not alive/,
+  /the same key is in the configuration twice/,
   /a late TimeoutNow after an aborted transfer/,
   /a node of a higher term answers lower-term messages/,
 ]

@@ -151,7 +151,7 @@ export class AppliedState {
   #applyCommand(entry: Entry): Uint8Array {
     const command = readCommand(entry.payload)
     if (command === null) {
-      mark('applied state: an entry is no command')
+      mark('machine: an entry is no command')
       return NOTHING
     }
     return this.#sessions.apply(command, entry.index, (operation) =>

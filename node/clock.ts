@@ -16,6 +16,8 @@ export interface Timers {
   nowMs(): number
   /** Calls `run` every `periodMs` until `stop`; `refresh` begins the period anew. */
   every(periodMs: number, run: () => void): { refresh(): void; stop(): void }
+  /** Calls `run` once, in `delayMs`; the returned function cancels. */
+  once(delayMs: number, run: () => void): () => void
   /** Calls `run` once, when everything that has come in by now was taken in. */
   afterInputs(run: () => void): void
 }
@@ -25,6 +27,10 @@ export const systemTimers: Timers = {
   every(periodMs, run) {
     const timer = setInterval(run, periodMs)
     return { refresh: () => void timer.refresh(), stop: () => clearInterval(timer) }
+  },
+  once(delayMs, run) {
+    const timer = setTimeout(run, delayMs)
+    return () => clearTimeout(timer)
   },
   afterInputs(run) {
     // The first turn of the loop reads the sockets, the second one comes behind what they brought.
@@ -74,5 +80,27 @@ export function startClock(
       stopped = true
       timer.stop()
     },
+  }
+}
+
+/** A wake-up that comes so much later than asked for was held up by a stall. */
+const LATE_MS = 20
+
+/** Calls `run` once, in about `delayMs`. After a stall what lies in the sockets comes first. The returned function cancels. */
+export function wakeIn(
+  delayMs: number,
+  run: () => void,
+  timers: Timers = systemTimers,
+): () => void {
+  const dueMs = timers.nowMs() + delayMs
+  let wanted = true
+  const cancel = timers.once(delayMs, () => {
+    if (timers.nowMs() - dueMs < LATE_MS) return run()
+    mark('clock: a wake-up comes after a stall')
+    timers.afterInputs(() => wanted && run())
+  })
+  return () => {
+    wanted = false
+    cancel()
   }
 }

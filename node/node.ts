@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { reachableUrls } from '../discovery/addresses.ts'
 import { type CombinedDiscovery, discover } from '../discovery/all.ts'
-import { type Clock, startClock } from './clock.ts'
+import { type Clock, startClock, wakeIn } from './clock.ts'
 import {
   gatherOptions,
   LIMITS,
@@ -339,6 +339,7 @@ class NodeParts implements RunningNode {
       electionMs: options.electionMs,
       seed: randomBytes(4).readUInt32LE(),
       defer: (run) => void setImmediate(run),
+      wakeIn,
       turn: () => this.#clock?.turn(),
       nowMs: () => performance.now(),
       wallClock: () => new Date(),

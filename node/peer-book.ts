@@ -52,6 +52,13 @@ export class PeerBook {
     return this.#links.get(peer)?.[0] ?? null
   }
 
+  /** The slowest round trip of all links, 0 while none is known. */
+  get rttMsMax(): number {
+    let slowest = 0
+    for (const [link] of this.#links.values()) slowest = Math.max(slowest, link?.rttMs ?? 0)
+    return slowest
+  }
+
   identityOfKey(nodeKey: string): PeerIdentity | null {
     for (const [link] of this.#links.values()) {
       if (link?.hello.nodeKey === nodeKey) return link.hello

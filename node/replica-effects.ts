@@ -12,6 +12,8 @@ export interface ReplicaEffects {
   readonly save: SaveBatch | null
   readonly answers: readonly { readonly requestId: number; readonly answer: ServiceAnswer }[]
   readonly events: readonly ReplicaEvent[]
+  /** Call `raft.wake` in so many ms, instead of when it was asked for before; null: nothing new. */
+  readonly wakeInMs: number | null
   /** There is more to apply: drain again soon, after other work had its turn. */
   readonly more: boolean
 }

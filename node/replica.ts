@@ -171,9 +171,10 @@ export class Replica {
     this.#desk.applicantUp(member, this.#tick)
   }
 
-  linkClosed(peer: PeerId): void {
+  /** The last link to `peer` closed; `byUs`: this node closed it itself, which says nothing about the peer. */
+  linkClosed(peer: PeerId, byUs = false): void {
     this.#desk.applicantDown(peer)
-    this.#raft.linkClosed(peer)
+    this.#raft.linkClosed(peer, byUs)
     for (const lost of this.#forwards.takeWhere(({ to }) => to === peer)) this.#giveUp(lost)
   }
 
@@ -243,7 +244,8 @@ export class Replica {
       this.#event(name, level, fields)
     }
     const { appliedIndex, commitIndex } = this.#raft.log
-    return { ...this.#out.take(), save: ready.save, more: appliedIndex < commitIndex }
+    const { save, wakeInMs } = ready
+    return { ...this.#out.take(), save, wakeInMs, more: appliedIndex < commitIndex }
   }
 
   // --- sending requests where they can be answered --------------------------------------------------------------

@@ -64,6 +64,8 @@ export interface RuntimeParts {
   readonly seed: number
   /** Runs `run` when the inputs of this turn are in. */
   readonly defer: (run: () => void) => void
+  /** Calls `run` in about `delayMs`, behind everything that has come in by then; the returned function cancels. */
+  readonly wakeIn: (delayMs: number, run: () => void) => () => void
   /** Called once a turn before the effects are drained: a tick that is nearly due may ride along. */
   readonly turn: () => void
   /** Monotonic, ms. Only for what is shown. */
@@ -99,6 +101,7 @@ export class Runtime implements Service, TransportEvents {
   #nextRequestId = 1
   #isRemoved = false
   #draining = false
+  #cancelWake = (): void => {}
   #closed = false
 
   constructor(parts: RuntimeParts) {
@@ -198,6 +201,7 @@ export class Runtime implements Service, TransportEvents {
   tick(elapsedMs: number): void {
     if (this.#closed) return
     this.#founding.tick(elapsedMs)
+    this.#replica?.raft.roundTrip(this.#peers.rttMsMax)
     this.#replica?.tick()
     this.#wake()
   }
@@ -227,7 +231,7 @@ export class Runtime implements Service, TransportEvents {
     this.#peers.linkDown(link)
     if (!last) return
     this.#founding.linkDown(nodeKey)
-    this.#replica?.linkClosed(peerIdOf(link.hello))
+    this.#replica?.linkClosed(peerIdOf(link.hello), reason === 'closed-by-us')
     this.#wake()
   }
 
@@ -326,6 +330,7 @@ export class Runtime implements Service, TransportEvents {
     this.#replica?.close()
     this.#drain()
     this.#closed = true
+    this.#cancelWake()
     if (this.#logStorage === null) done()
     else this.#logStorage.close(done)
   }
@@ -346,7 +351,7 @@ export class Runtime implements Service, TransportEvents {
     this.#founding.drain()
     const replica = this.#replica
     if (replica === null) return
-    const { frames, save, answers, events, more } = replica.drain()
+    const { frames, save, answers, events, wakeInMs, more } = replica.drain()
     for (const [peer, list] of frames) this.#sendTo(peer, list)
     if (save !== null) this.#save(replica, save)
     for (const { event, level, fields } of events) {
@@ -360,7 +365,17 @@ export class Runtime implements Service, TransportEvents {
     }
     const { leader, term } = replica.raft
     this.#leaderWatch.note(leader, term, () => leaderInfo(this.#statusParts(), replica))
+    if (wakeInMs !== null) this.#wakeReplica(replica, wakeInMs)
     if (more) this.#wake()
+  }
+
+  #wakeReplica(replica: Replica, delayMs: number): void {
+    this.#cancelWake()
+    this.#cancelWake = this.#parts.wakeIn(delayMs, () => {
+      if (this.#closed) return
+      replica.raft.wake()
+      this.#wake()
+    })
   }
 
   #sendTo(peer: PeerId, frames: readonly PeerFrame[]): void {
@@ -404,6 +419,7 @@ export class Runtime implements Service, TransportEvents {
   #raftOptions(start: LogStart): RaftOptions {
     return {
       self: peerIdOf(this.#self),
+      tickMs: this.tickMs,
       hardState: start.hardState,
       entries: start.entries,
       electionTicks: Math.ceil(this.#parts.electionMs / this.tickMs),

@@ -3,6 +3,7 @@
  * 4.2.3 and 9.6). The doors between roles stand in raft.ts; this decides when to knock, and must never change a role by itself.
  */
 import { ElectionTimer } from './election-timer.ts'
+import { FastPath, type FastPathOptions, type Standing } from './fast-path.ts'
 import type { RaftLog } from './log.ts'
 import { mark } from './marks.ts'
 import type {
@@ -13,13 +14,12 @@ import type {
   TimeoutNow,
   VoteResponse,
 } from './messages.ts'
-import type { Random } from './random.ts'
 import type { RaftEvent, VoteRefusal } from './ready.ts'
 import type { Tracker } from './tracker.ts'
 import type { PeerId, Role, Term } from './types.ts'
 import { isVoter, preVoteRefusal, type Voter, voteRefusal } from './voting.ts'
 
-/** The core as a campaign sees it. */
+/** What a campaign looks at. */
 export interface Campaigner {
   readonly self: PeerId
   readonly role: Role
@@ -30,8 +30,12 @@ export interface Campaigner {
   readonly tracker: Tracker
   readonly saveStuck: boolean
   readonly diskFull: boolean
+}
+
+/** What a campaign may do. */
+export interface Doors {
   /** The present {term, vote} is on disk. */
-  readonly durable: boolean
+  isDurable(): boolean
   forgetLeader(): void
   becomeFollower(term: Term): void
   becomePreCandidate(): void
@@ -44,22 +48,22 @@ export interface Campaigner {
   note(event: RaftEvent): void
 }
 
-export interface CampaignOptions {
-  readonly electionTicks: number
-  readonly heartbeatTicks: number
-  readonly random: Random
-}
-
 export class Campaign {
   readonly #core: Campaigner
-  readonly #options: CampaignOptions
+  readonly #doors: Doors
+  readonly #options: FastPathOptions
   readonly #votes = new Map<PeerId, boolean>()
   readonly #timer: ElectionTimer
+  readonly #fast: FastPath
+  /** In the present round somebody said that the leader lives. */
+  #leaderLives = false
 
-  constructor(core: Campaigner, options: CampaignOptions) {
+  constructor(core: Campaigner, doors: Doors, options: FastPathOptions) {
     this.#core = core
+    this.#doors = doors
     this.#options = options
     this.#timer = new ElectionTimer(options)
+    this.#fast = new FastPath(options)
   }
 
   /** Ticks since the leader was heard or the election began. */
@@ -69,45 +73,103 @@ export class Campaign {
 
   /** A role begins: no vote of before counts, and the wait begins anew. */
   reset(): void {
-    const { tracker, durable } = this.#core
+    const { tracker } = this.#core
     this.#votes.clear()
     const alone = tracker.selfIsVoter && tracker.voters.length === 1
     // While its vote is being saved, another election would only begin that anew.
-    this.#timer.reset(alone && durable)
+    this.#timer.reset(alone && this.#doors.isDurable())
   }
 
   /** The leader was heard. */
-  heard(): void {
+  heard(leader: PeerId): void {
     this.#timer.elapsed = 0
+    this.#fast.calm()
+    this.#fast.led(leader, this.#core.term)
   }
 
   won(): void {
     this.#votes.clear()
-    this.#timer.elapsed = 0
+    this.heard(this.#core.self)
   }
 
-  /** One tick of a node that does not lead. */
+  roundTrip(rttMs: number): void {
+    this.#fast.roundTrip(rttMs)
+  }
+
+  takeWake(): number | null {
+    return this.#fast.takeWake()
+  }
+
+  /** A leader only counts. */
   tick(): void {
+    const isDue = this.#fast.tick()
+    if (this.#core.role === 'leader') return
+    if (isDue) this.wake()
     this.#timer.elapsed++
     if (this.#timer.expired) this.#timedOut()
   }
 
-  /** The leader of `term` said itself that it is none: waiting for the timeout would only waste time. */
+  /** The wake-up that was asked for came; a late or needless one does no harm. */
+  wake(): void {
+    const ended = this.#fast.woken()
+    if (ended === 'asking') this.#roundEnded()
+    else if (ended === 'waiting' || this.#fast.isUrged) this.#hurry()
+  }
+
+  /** The leader of `term` said itself that it is none: as good as a closed link, except that it can still vote (HAZARDS). */
   onResigned(from: PeerId, term: Term): void {
     if (term !== this.#core.term || this.#core.leader !== from) return
     mark('raft: the leader resigned')
-    this.#core.forgetLeader()
-    this.#timer.hasten(this.#options.random.below(this.#options.heartbeatTicks))
+    this.#lost(from, false)
+  }
+
+  /** The last link to `peer` is closed, and not by this node. */
+  linkLost(peer: PeerId): void {
+    if (this.#core.leader !== peer || this.#core.role === 'leader') return
+    mark('raft: the last link to the leader is lost')
+    this.#lost(peer, true)
+  }
+
+  /** Even while the fast path rests this node is free to vote: whoever loses the leader last must find everybody free. */
+  #lost(leader: PeerId, gone: boolean): void {
+    this.#doors.forgetLeader()
+    if (this.#mayCampaign) this.#fast.lost(leader, this.#core.term, gone)
+  }
+
+  #hurry(): void {
+    if (this.#core.role === 'leader' || this.#leaderAlive || !this.#mayCampaign) return
+    this.#doors.becomePreCandidate()
+  }
+
+  /** The time for a round is over. Without evidence the election timer decides alone. */
+  #roundEnded(): void {
+    const { role, self, term } = this.#core
+    if (!this.#fast.isUrged || role === 'leader') return
+    if (this.#leaderLives) return this.#giveUp()
+    // Another term would only begin the save of the own vote anew.
+    if (role === 'candidate' && this.#votes.get(self) !== true) return this.#fast.asksForVotes()
+    if (role === 'preCandidate') this.#doors.becomeFollower(term)
+    this.#fast.retry()
+  }
+
+  /** Others hear the leader. When they lose it too each makes an attempt of its own, and the last one finds everybody free. */
+  #giveUp(): void {
+    mark('raft: others hear the leader that this node has lost')
+    const { role, term } = this.#core
+    if (role === 'preCandidate') this.#doors.becomeFollower(term)
+    this.#fast.calm()
   }
 
   #timedOut(): void {
+    // Whoever was granted a pre-vote just now has its chance first.
+    if (this.#fast.phase === 'deferring') return
     if (!this.#mayCampaign) {
       // It may not campaign, but it must not believe in a leader that it does not hear.
       mark('raft: a node may not campaign')
       this.#timer.hold()
-      return this.#core.forgetLeader()
+      return this.#doors.forgetLeader()
     }
-    this.#core.becomePreCandidate()
+    this.#doors.becomePreCandidate()
   }
 
   get #mayCampaign(): boolean {
@@ -131,7 +193,10 @@ export class Campaign {
 
   askPreVotes(): void {
     const { self, term, log } = this.#core
-    this.#core.note({ type: 'election.started', term: term + 1, preVote: true })
+    this.#fast.asks()
+    this.#leaderLives = false
+    this.#presumeGone()
+    this.#doors.note({ type: 'election.started', term: term + 1, preVote: true })
     const { lastIndex, lastTerm } = log
     this.#askVoters({ type: 'preVote', term, lastIndex, lastTerm })
     this.#votes.set(self, true)
@@ -141,20 +206,30 @@ export class Campaign {
   /** The own vote is in the hard state already. */
   askVotes(transfer: boolean): void {
     const { self, term, log } = this.#core
-    this.#core.note({ type: 'election.started', term, preVote: false })
+    this.#fast.asksForVotes()
+    this.#leaderLives = false
+    this.#presumeGone()
+    this.#doors.note({ type: 'election.started', term, preVote: false })
     const { lastIndex, lastTerm } = log
     // RequestVote leaves in parallel with the save, but the own vote counts only after its own fsync (HAZARDS).
     this.#askVoters({ type: 'requestVote', term, lastIndex, lastTerm, transfer })
-    this.#core.promise(self, { type: 'voteResponse', term, granted: true })
+    this.#doors.promise(self, { type: 'voteResponse', term, granted: true })
+  }
+
+  /** Who can answer nothing is not waited for; should it answer all the same, that counts. */
+  #presumeGone(): void {
+    const { gone } = this.#fast
+    if (gone !== null) this.#votes.set(gone, false)
   }
 
   #askVoters(message: PreVote | RequestVote): void {
     const { self, tracker } = this.#core
-    for (const voter of tracker.voters) if (voter !== self) this.#core.send(voter, message)
+    for (const voter of tracker.voters) if (voter !== self) this.#doors.send(voter, message)
   }
 
   onPreVoteResponse(from: PeerId, message: PreVoteResponse): void {
     if (this.#core.role !== 'preCandidate' || message.askedTerm !== this.#core.term) return
+    if (message.leaderAlive) this.#leaderLives = true
     this.#votes.set(from, message.granted)
     this.#countVotes()
   }
@@ -174,9 +249,13 @@ export class Campaign {
     if (result === 'won' && this.#votes.get(self) !== true) {
       return mark('raft: elected by others before the own vote is saved')
     }
-    if (result === 'lost') return this.#core.becomeFollower(term)
-    if (role === 'preCandidate') this.#core.becomeCandidate(false)
-    else this.#core.becomeLeader()
+    if (result === 'lost') {
+      this.#doors.becomeFollower(term)
+      this.#fast.woken()
+      return this.#roundEnded()
+    }
+    if (role === 'preCandidate') this.#doors.becomeCandidate(false)
+    else this.#doors.becomeLeader()
   }
 
   onTimeoutNow(from: PeerId, message: TimeoutNow): void {
@@ -184,7 +263,7 @@ export class Campaign {
     if (message.term !== this.#core.term || this.#core.leader !== from) {
       return mark('raft: a late TimeoutNow is ignored')
     }
-    if (this.#core.role === 'follower' && this.#mayCampaign) this.#core.becomeCandidate(true)
+    if (this.#core.role === 'follower' && this.#mayCampaign) this.#doors.becomeCandidate(true)
   }
 
   // --- granting -----------------------------------------------------------------------------------------------
@@ -197,12 +276,28 @@ export class Campaign {
   }
 
   onPreVote(from: PeerId, message: PreVote): void {
-    const refusal = preVoteRefusal(this.#voter, message)
-    if (refusal !== null) this.#noteRefusal(from, message.term + 1, refusal)
+    const asker = { lastTerm: message.lastTerm, lastIndex: message.lastIndex, peer: from }
+    const refusal = preVoteRefusal(this.#voter, asker, message.term)
+    if (refusal === null) this.#standBack(asker)
+    else this.#noteRefusal(from, message.term + 1, refusal)
+    const isFollower = this.#core.role === 'follower'
+    if (refusal === 'log-behind' && isFollower && this.#mayCampaign) this.#fast.hasNewerLog()
     // Nothing is promised, so the answer need not wait for a save.
     const { term } = this.#core
     const answer = { type: 'preVoteResponse', term, askedTerm: message.term } as const
-    this.#core.send(from, { ...answer, granted: refusal === null })
+    const leaderAlive = refusal === 'leader-alive'
+    this.#doors.send(from, { ...answer, granted: refusal === null, leaderAlive })
+  }
+
+  /** A pre-vote is granted: the better candidate has its chance before this node asks (again) itself. */
+  #standBack(asker: Standing): void {
+    const { role, term } = this.#core
+    if (role === 'candidate') return
+    if (role === 'preCandidate') {
+      mark('raft: a pre-candidate yields to a better one')
+      this.#doors.becomeFollower(term)
+    }
+    this.#fast.granted(asker)
   }
 
   onRequestVote(from: PeerId, message: RequestVote): void {
@@ -212,33 +307,39 @@ export class Campaign {
         mark('raft: a vote is asked beside a live leader')
         return this.#noteRefusal(from, message.term, 'leader-alive')
       }
-      this.#core.becomeFollower(message.term)
+      this.#doors.becomeFollower(message.term)
     }
     const { term } = this.#core
     const refusal = voteRefusal(this.#voter, from, message)
     if (refusal === null) {
-      if (this.#core.vote === null) this.#core.voteFor(from)
+      if (this.#core.vote === null) this.#doors.voteFor(from)
       this.#timer.elapsed = 0
-      this.#core.note({ type: 'vote.granted', term, candidate: from })
+      const { lastTerm, lastIndex } = message
+      this.#fast.voted({ lastTerm, lastIndex, peer: from })
+      this.#doors.note({ type: 'vote.granted', term, candidate: from })
     } else {
       this.#noteRefusal(from, message.term, refusal)
     }
-    this.#core.promise(from, { type: 'voteResponse', term, granted: refusal === null })
+    this.#doors.promise(from, { type: 'voteResponse', term, granted: refusal === null })
   }
 
   get #voter(): Voter {
-    const { term, vote, leader, log, saveStuck, diskFull } = this.#core
+    const { self, role, term, vote, leader, log, saveStuck, diskFull } = this.#core
+    const { lastTerm, lastIndex } = log
+    const isAsking = role !== 'follower' && this.#fast.phase === 'asking'
     return {
       term,
       vote,
       leaderKnown: leader !== null,
       leaderAlive: this.#leaderAlive,
       log,
-      canSave: !saveStuck && !diskFull,
+      preferred: isAsking ? { lastTerm, lastIndex, peer: self } : this.#fast.favoured,
+      saveStuck,
+      diskFull,
     }
   }
 
   #noteRefusal(candidate: PeerId, term: Term, reason: VoteRefusal): void {
-    this.#core.note({ type: 'vote.refused', term, candidate, reason })
+    this.#doors.note({ type: 'vote.refused', term, candidate, reason })
   }
 }

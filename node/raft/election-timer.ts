@@ -27,9 +27,4 @@ export class ElectionTimer {
   hold(): void {
     this.elapsed = this.#timeout
   }
-
-  /** Only ever earlier: what is left of the wait becomes at most `ticks` and one more. */
-  hasten(ticks: number): void {
-    this.elapsed = Math.max(this.elapsed, this.#timeout - 1 - ticks)
-  }
 }

@@ -33,6 +33,8 @@ export interface PreVoteResponse {
   /** The term of the PreVote this answers. */
   readonly askedTerm: Term
   readonly granted: boolean
+  /** Refused because the responder hears a leader: to ask again soon would be in vain. Never set with `granted`. */
+  readonly leaderAlive: boolean
 }
 
 export interface RequestVote {

@@ -8,6 +8,8 @@ import type { Entry, EntryId, HardState, PeerId } from './types.ts'
 
 export interface RaftOptions extends LeadershipOptions {
   readonly self: PeerId
+  /** What a tick stands for, in real time: the fast path speaks in ms. */
+  readonly tickMs: number
   readonly hardState: HardState | null
   /** The last entry before the log; default {0, 0}: it reaches back to the first one. */
   readonly base?: EntryId

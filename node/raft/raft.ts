@@ -6,7 +6,7 @@
  * becomeFollower, becomePreCandidate, becomeCandidate and becomeLeader are the only doors between roles.
  */
 import { invariant, unreachable } from './assert.ts'
-import { Campaign, type Campaigner } from './campaign.ts'
+import { Campaign, type Doors } from './campaign.ts'
 import type { ConfChange } from './change.ts'
 import { Watch } from './checks.ts'
 import { Durability } from './durability.ts'
@@ -71,7 +71,7 @@ export class Raft {
     this.#echoes = new Echoes(options)
     this.#tracker = new Tracker(options.self)
     this.#tracker.use(this.#log.configuration?.record.configuration ?? null)
-    this.#campaign = new Campaign(this.#asCampaigner(), options)
+    this.#campaign = new Campaign(this, this.#doors, options)
     this.#campaign.reset()
   }
 
@@ -129,12 +129,10 @@ export class Raft {
   tick(): void {
     this.#disk.tick()
     this.#echoes.tick()
-    if (this.#leadership !== null) {
-      const reason = this.saveStuck ? 'save-stuck' : this.#leadership.tick()
-      if (reason !== null) this.#resign(reason)
-      return
-    }
     this.#campaign.tick()
+    if (this.#leadership === null) return
+    const reason = this.saveStuck ? 'save-stuck' : this.#leadership.tick()
+    if (reason !== null) this.#resign(reason)
   }
 
   /** A message from another replica. The caller has authenticated `from`; the core never believes a claim of identity. */
@@ -218,9 +216,23 @@ export class Raft {
     return this.#leadership?.transferTo(target) ?? false
   }
 
-  /** The last link to `peer` closed: what was on its way is lost. */
-  linkClosed(peer: PeerId): void {
+  /**
+   * The last link to `peer` closed: what was on its way is lost. Unless this node closed it itself that is evidence that the
+   * peer is gone.
+   */
+  linkClosed(peer: PeerId, byUs = false): void {
     this.#leadership?.linkClosed(peer)
+    if (!byUs) this.#campaign.linkLost(peer)
+  }
+
+  /** The wake-up that a Ready asked for. Late ones and needless ones do no harm. */
+  wake(): void {
+    this.#campaign.wake()
+  }
+
+  /** The slowest round trip to another voter, ms; 0: not known. Only for how long it is worth to wait for an answer. */
+  roundTrip(rttMs: number): void {
+    this.#campaign.roundTrip(rttMs)
   }
 
   /** The save of the last Ready is durable. */
@@ -275,6 +287,7 @@ export class Raft {
       readsLost: this.#readsLost,
       offers: this.#snapshots.takeOffers(),
       events: this.#events,
+      wakeInMs: this.#campaign.takeWake(),
     }
     this.#messages = []
     this.#readsLost = []
@@ -367,7 +380,7 @@ export class Raft {
       )
       this.#becomeFollower(term, leader)
     }
-    this.#campaign.heard()
+    this.#campaign.heard(leader)
   }
 
   #onLeader(from: PeerId, message: Append | Heartbeat | InstallSnapshot): void {
@@ -446,33 +459,10 @@ export class Raft {
     }
   }
 
-  #asCampaigner(): Campaigner {
-    const core = this
+  /** What only the campaign may do from outside; whatever else it needs of this core everybody may see. */
+  get #doors(): Doors {
     return {
-      self: this.self,
-      log: this.#log,
-      tracker: this.#tracker,
-      get role() {
-        return core.#role
-      },
-      get term() {
-        return core.term
-      },
-      get vote() {
-        return core.vote
-      },
-      get leader() {
-        return core.#leader
-      },
-      get saveStuck() {
-        return core.saveStuck
-      },
-      get diskFull() {
-        return core.diskFull
-      },
-      get durable() {
-        return core.#disk.durable
-      },
+      isDurable: () => this.#disk.durable,
       forgetLeader: () => {
         this.#leader = null
       },

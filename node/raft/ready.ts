@@ -28,6 +28,8 @@ export interface Ready {
   /** Snapshots that the driver may fetch; `installed` tells that it has done so. */
   readonly offers: readonly SnapshotOffer[]
   readonly events: readonly RaftEvent[]
+  /** The driver calls `wake` in so many ms; this replaces what was asked for before. Null: nothing new. */
+  readonly wakeInMs: number | null
 }
 
 /** For the log of events; nothing depends on them. */
@@ -47,6 +49,8 @@ export type VoteRefusal =
   | 'log-behind'
   | 'already-voted'
   | 'leader-alive'
+  | 'other-candidate'
   | 'save-stuck'
+  | 'disk-full'
 
 export type ResignReason = 'no-quorum' | 'save-stuck' | 'disk-full' | 'removed'

@@ -3,7 +3,7 @@
  * identity over simulated time, network and disk. A process can be killed at any effect, lose its power, stand still or be slow. It
  * must never add behaviour of its own: what differs from node.ts is only who brings time, links and bytes.
  */
-import { type Clock, startClock, type Timers } from '../clock.ts'
+import { type Clock, startClock, type Timers, wakeIn } from '../clock.ts'
 import type { StateMachine } from '../machine/machine.ts'
 import { type PeerId, peerIdOf } from '../raft/types.ts'
 import { Runtime, type RuntimeLimits } from '../runtime.ts'
@@ -356,6 +356,7 @@ export class SimProcess implements EndpointOwner {
           if (this.#isAlive) hooks.turned?.(this)
         })
       },
+      wakeIn: (delayMs, run) => wakeIn(delayMs, run, this.#timers()),
       turn: () => this.#clock?.turn(),
       nowMs: () => this.#timeline.nowMs,
       wallClock: () => new Date(EPOCH_MS + this.#timeline.nowMs),
@@ -416,6 +417,12 @@ export class SimProcess implements EndpointOwner {
           stop: () => {
             next.run = null
           },
+        }
+      },
+      once: (delayMs, run) => {
+        const event = this.later(trueUs(delayMs), run)
+        return () => {
+          event.run = null
         }
       },
       afterInputs: (run) => {

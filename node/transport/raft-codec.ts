@@ -20,6 +20,12 @@ export const RAFT_TYPES = {
   installSnapshot: 43,
 } as const
 
+const PRE_VOTE_ANSWERS = [
+  { granted: false, leaderAlive: false },
+  { granted: true, leaderAlive: false },
+  { granted: false, leaderAlive: true },
+] as const
+
 /** SHA-256. */
 export const CHECKSUM_BYTES = 32
 
@@ -73,7 +79,7 @@ export function writeRaft(
       return
     case 'preVoteResponse':
       writeU64(view, at + 8, message.askedTerm)
-      view.setUint8(at + 16, message.granted ? 1 : 0)
+      view.setUint8(at + 16, message.granted ? 1 : message.leaderAlive ? 2 : 0)
       return
     case 'voteResponse':
       view.setUint8(at + 8, message.granted ? 1 : 0)
@@ -118,7 +124,12 @@ export function readRaft(type: number, reader: BodyReader): RaftMessage {
     case RAFT_TYPES.preVote:
       return { type: 'preVote', term, lastIndex: reader.u64(), lastTerm: reader.u64() }
     case RAFT_TYPES.preVoteResponse:
-      return { type: 'preVoteResponse', term, askedTerm: reader.u64(), granted: reader.flag() }
+      return {
+        type: 'preVoteResponse',
+        term,
+        askedTerm: reader.u64(),
+        ...reader.oneOf(PRE_VOTE_ANSWERS),
+      }
     case RAFT_TYPES.requestVote:
       return {
         type: 'requestVote',

@@ -219,12 +219,14 @@ export const append = before
 /** Any message that the wire can carry, valid or not for its receiver. */
 export const raftMessage: fc.Arbitrary<RaftMessage> = fc.oneof(
   fc.record({ type: fc.constant('preVote' as const), term, lastIndex: u64, lastTerm: u64 }),
-  fc.record({
-    type: fc.constant('preVoteResponse' as const),
-    term,
-    askedTerm: u64,
-    granted: fc.boolean(),
-  }),
+  fc
+    .record({ term, askedTerm: u64, answer: fc.constantFrom('granted', 'refused', 'leader-alive') })
+    .map(({ answer, ...terms }) => ({
+      type: 'preVoteResponse' as const,
+      ...terms,
+      granted: answer === 'granted',
+      leaderAlive: answer === 'leader-alive',
+    })),
   fc.record({
     type: fc.constant('requestVote' as const),
     term,

@@ -108,6 +108,7 @@ export class GhostWorld {
       self: this.#self,
       hardState: this.#disk.hardState,
       entries: this.#disk.entries,
+      tickMs: 100,
       electionTicks: 4,
       heartbeatTicks: 1,
       random: new Random(this.#random.next()),

@@ -144,6 +144,7 @@ export class Ghost {
           term: this.term,
           askedTerm: message.term,
           granted,
+          leaderAlive: false,
         })
       }
       case 'requestVote':

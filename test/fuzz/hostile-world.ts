@@ -132,6 +132,7 @@ export class HostileWorld {
       self: this.#peers[0] as PeerId,
       hardState: this.#disk.hardState,
       entries: this.#disk.entries,
+      tickMs: 100,
       electionTicks: 4,
       heartbeatTicks: 1,
       random: new Random(this.#random.next()),
@@ -201,6 +202,7 @@ export class HostileWorld {
           term,
           askedTerm: near(this.#raft.term, one.other),
           granted,
+          leaderAlive: false,
         }
       case 'requestVote': {
         const lastTerm = near(log.lastTerm, one.other)
@@ -267,7 +269,13 @@ export class HostileWorld {
     for (let i = 0; i < 9; i++) this.#raft.tick()
     const { term } = this.#raft
     for (const voter of voters) {
-      const message = { type: 'preVoteResponse', term, askedTerm: term, granted: true } as const
+      const message = {
+        type: 'preVoteResponse',
+        term,
+        askedTerm: term,
+        granted: true,
+        leaderAlive: false,
+      } as const
       this.#raft.step(voter, message)
     }
     this.#call('saved', 0)

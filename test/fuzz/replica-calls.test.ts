@@ -142,6 +142,7 @@ class World {
         self: this.#peers[0] as PeerId,
         hardState: this.#disk.hardState,
         entries: this.#disk.entries,
+        tickMs: 100,
         electionTicks: 4,
         heartbeatTicks: 1,
         random: new Random(seed),
@@ -237,7 +238,7 @@ class World {
         commit: prevIndex,
       })
     } else if (what === 'vote') {
-      message({ type: 'preVoteResponse', term, askedTerm: term, granted: true })
+      message({ type: 'preVoteResponse', term, askedTerm: term, granted: true, leaderAlive: false })
       message({ type: 'voteResponse', term, granted: true })
     } else if (what === 'acknowledge') {
       message({ type: 'appendResponse', term, accepted: true, matchIndex: prevIndex })

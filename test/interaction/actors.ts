@@ -23,6 +23,7 @@ export interface Turn {
   readonly events: readonly string[]
   /** What became of reads and of clients' requests. */
   readonly answers: readonly string[]
+  readonly wakeInMs: number | null
 }
 
 export interface Actor {
@@ -33,7 +34,9 @@ export interface Actor {
   tick(): void
   saved(): void
   saveFailed(): void
-  linkClosed(peer: PeerId): void
+  linkClosed(peer: PeerId, byUs: boolean): void
+  /** The wake-up that a turn asked for. */
+  wake(): void
   turn(): Turn
 }
 
@@ -48,7 +51,8 @@ export function coreActor(options: RaftOptions, words: Words): Actor {
     tick: () => raft.tick(),
     saved: () => raft.saved(),
     saveFailed: () => raft.saveFailed(),
-    linkClosed: (peer) => raft.linkClosed(peer),
+    linkClosed: (peer, byUs) => raft.linkClosed(peer, byUs),
+    wake: () => raft.wake(),
     turn: () => {
       const ready = raft.ready()
       return {
@@ -69,6 +73,7 @@ export function coreActor(options: RaftOptions, words: Words): Actor {
               : `refuses change ${ticket}: ${result.code}, ${result.message}`,
           ),
         ],
+        wakeInMs: ready.wakeInMs,
       }
     },
   }
@@ -96,7 +101,8 @@ export function replicaActor(options: RaftOptions): Actor {
     tick: () => replica.tick(),
     saved: () => replica.saved(),
     saveFailed: () => replica.saveFailed(),
-    linkClosed: (peer) => replica.linkClosed(peer),
+    linkClosed: (peer, byUs) => replica.linkClosed(peer, byUs),
+    wake: () => replica.raft.wake(),
     turn: () => {
       const effects = replica.drain()
       return {
@@ -115,6 +121,7 @@ export function replicaActor(options: RaftOptions): Actor {
           const what = queries.has(requestId) ? gotText(answer.body) : outcomeText(answer.body)
           return `${head} ${what} index=${answer.index}`
         }),
+        wakeInMs: effects.wakeInMs,
       }
     },
   }

@@ -5,6 +5,7 @@
  *   replicas 3 ...                               whole replicas, with clients
  *   elect n1                                     campaign and stabilise, of which only the end is shown
  *   tick n1 n2 3 | tick * 3 | run 20             time; `run` stabilises after each tick
+ *   wake n1 | show wakes                         the wake-up that n1 asked for comes; what is asked for is written down
  *   timeout n1 13                                what the next election timeout of n1 will be, in ticks
  *   campaign n1                                  ticks until n1 has waited long enough for a leader
  *   deliver | drop | duplicate [n1>n2 ...] [append ...] [#2]      messages in flight; also `*>n2`, `n1>*`
@@ -12,7 +13,7 @@
  *   save n1                                      the save in flight ends: it is durable, or found no room
  *   slow-disk n1 | full-disk n1 | good-disk n1   `stabilise` does not end its saves; its saves find no room; neither
  *   stabilise [n1 n2]                            saves and messages until nothing moves
- *   crash n1 | restart n1 | cut n1>n2 | cut n1 | heal | link-closed n1 n2
+ *   crash n1 | restart n1 | cut n1>n2 | cut n1 | heal | link-closed n1 n2 [by-us]
  *   propose n1 x y [times=1000]                  all in one turn
  *   change n1 add=4,5 promote=4 demote=1 remove=2 replace=3:5 [keep] [if=3]     add names nodes, all others members
  *   read n1 7 8 | transfer n1 n2
@@ -38,6 +39,10 @@ const WORLD: Record<string, Command> = {
   hide: (environment, args) => {
     for (const type of args.words()) environment.hidden.add(type === 'saves' ? type : typeOf(type))
   },
+  show: (environment, args) => {
+    if (args.word('what') !== 'wakes') throw args.wrong('only wakes are hidden by default')
+    environment.showsWakes = true
+  },
   quietly: (environment, args) => {
     environment.quiet = true
     try {
@@ -54,6 +59,7 @@ const WORLD: Record<string, Command> = {
 
 /** They arrange something, and nothing comes of it yet. */
 const ARRANGING = new Set([
+  'show',
   ...['cluster', 'replicas', 'hide', 'silently', 'timeout', 'hold', 'release', 'cut'],
   ...['heal', 'slow-disk', 'full-disk', 'good-disk'],
 ])
@@ -65,6 +71,7 @@ const TIME: Record<string, Command> = {
     environment.tick(running(environment, words), count)
   },
   run: (environment, args) => environment.run(args.count('the number of ticks')),
+  wake: (environment, args) => environment.wake(environment.running(args.word('a node'))),
   timeout: (environment, args) => {
     environment.node(args.word('a node')).timeoutTicks = args.count('a number of ticks')
   },
@@ -97,7 +104,8 @@ const NETWORK: Record<string, Command> = {
   'link-closed': (environment, args) => {
     const node = environment.running(args.word('a node'))
     const { peer } = environment.node(args.word('a peer'))
-    environment.act(node, () => node.actor.linkClosed(peer))
+    const byUs = args.flag('by-us')
+    environment.act(node, () => node.actor.linkClosed(peer, byUs))
   },
   stabilise: (environment, args) => {
     const words = args.words()

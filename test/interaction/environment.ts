@@ -64,6 +64,8 @@ export class Environment implements Words {
   changeCount = 0
   /** Only deeds are written down, no traffic. */
   quiet = false
+  /** The wake-ups that nodes ask for are written down. */
+  showsWakes = false
 
   // --- words ------------------------------------------------------------------------------------------------------
 
@@ -167,6 +169,10 @@ export class Environment implements Words {
       node.saving = turn.save
       this.#traffic('saves', aloneLine(node.name, `saves ${saveText(this, turn.save)}`))
     }
+    if (turn.wakeInMs !== null) {
+      node.wakeInMs = turn.wakeInMs
+      if (this.showsWakes) this.#deed(node, `wants to be woken in ${turn.wakeInMs} ms`)
+    }
     this.#send(node, turn)
     for (const line of changedWindows(this, before, after)) this.#deed(node, line)
     const isNewCandidate = after.role === 'candidate' && after.term > before.term
@@ -202,6 +208,13 @@ export class Environment implements Words {
         for (const node of nodes) this.act(node, () => node.actor.tick())
       })
     }
+  }
+
+  /** The wake-up that the node asked for last comes. */
+  wake(node: WorldNode): void {
+    if (node.wakeInMs === null) throw new TraceError(`${node.name} has asked for no wake-up`)
+    node.wakeInMs = null
+    this.act(node, () => node.actor.wake())
   }
 
   /** Time on all nodes, with saves and messages faster than the clock. */

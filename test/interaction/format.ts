@@ -16,7 +16,7 @@ import {
 } from '../../client/protocol.ts'
 import type { PeerFrame } from '../../node/peer-frame.ts'
 import { decodeConfigurationRecord } from '../../node/raft/configuration.ts'
-import type { AppendResponse, RaftMessage } from '../../node/raft/messages.ts'
+import type { AppendResponse, PreVoteResponse, RaftMessage } from '../../node/raft/messages.ts'
 import type { SaveBatch } from '../../node/raft/ready.ts'
 import {
   type Configuration,
@@ -116,7 +116,7 @@ export function messageText(words: Words, message: RaftMessage): string {
       return `${head} last=${message.lastTerm}/${message.lastIndex}${transfer}`
     }
     case 'preVoteResponse':
-      return `${head} asked=${message.askedTerm} ${message.granted ? 'granted' : 'refused'}`
+      return `${head} asked=${message.askedTerm} ${preVoteAnswer(message)}`
     case 'voteResponse':
       return `${head} ${message.granted ? 'granted' : 'refused'}`
     case 'append': {
@@ -244,4 +244,9 @@ export function eventText(type: string, fields: Readonly<Record<string, unknown>
     default:
       return null
   }
+}
+
+function preVoteAnswer(message: PreVoteResponse): string {
+  if (message.granted) return 'granted'
+  return message.leaderAlive ? 'refused, hears the leader' : 'refused'
 }

@@ -29,6 +29,8 @@ export class WorldNode {
   readonly disk: DiskImage
   actor: Actor
   saving: SaveBatch | null = null
+  /** In how many ms it wants to be woken; null: it has not asked since the last time. */
+  wakeInMs: number | null = null
   up = true
   /** How often it has asked for votes or pre-votes. */
   campaigns = 0
@@ -54,6 +56,7 @@ export class WorldNode {
   crash(): void {
     this.up = false
     this.saving = null
+    this.wakeInMs = null
   }
 
   restart(): void {

@@ -33,6 +33,7 @@ export function worldOptions(kind: WorldOptions['kind'], args: Arguments): World
     term: args.number('term', 1),
     commit: args.number('commit', 1),
     raft: {
+      tickMs: TICK_MS,
       electionTicks: args.number('election-ticks', 10),
       heartbeatTicks: args.number('heartbeat-ticks', 1),
       window: {

@@ -375,6 +375,7 @@ function replay(node: ReplicaNode, applyCountMax: number): Replica {
       self: node.peer,
       hardState: { term: hardState?.term ?? 0, vote: null, commit: entries.length },
       entries,
+      tickMs: 100,
       electionTicks: 10,
       heartbeatTicks: 1,
       random: new Random(1),

@@ -193,6 +193,7 @@ class Member {
       electionMs: 100,
       seed: 1,
       defer: (run) => void this.#deferred.push(run),
+      wakeIn: () => () => {},
       turn: () => {},
       nowMs: () => 0,
       wallClock: () => new Date(0),

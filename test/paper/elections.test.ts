@@ -45,7 +45,7 @@ terms(
   () => {
     const later: RaftMessage[] = [
       { type: 'voteResponse', term: 9, granted: false },
-      { type: 'preVoteResponse', term: 9, askedTerm: 1, granted: false },
+      { type: 'preVoteResponse', term: 9, askedTerm: 1, granted: false, leaderAlive: false },
       { type: 'appendResponse', term: 9, accepted: true, matchIndex: 1 },
       { type: 'heartbeatResponse', term: 9, readRound: 0 },
       { type: 'heartbeat', term: 9, commit: 0, readRound: 0 },
@@ -256,7 +256,7 @@ elections('a lone voter can collide with nobody and leads as soon as its vote is
 elections('a split vote is resolved by another election', () => {
   const cluster = new Cluster({ size: 4 })
   cluster.hold = ({ message }) => message.type === 'requestVote'
-  for (const name of ['n1', 'n2']) cluster.campaign(name)
+  for (const name of ['n1', 'n2']) cluster.candidate(name)
   cluster.settle()
   const [a, b] = [cluster.node('n1'), cluster.node('n2')]
   assert.equal([a.raft.role, b.raft.role], ['candidate', 'candidate'])

@@ -89,7 +89,7 @@ figure3(
       const { nodes, random } = cluster
       cluster.hold = ({ message }) => message.type === 'requestVote'
       for (const node of nodes) node.slowDisk = true
-      for (const { name } of nodes.slice(0, 2)) cluster.campaign(name)
+      for (const { name } of nodes.slice(0, 2)) cluster.candidate(name)
       cluster.settle()
       cluster.hold = null
       const flights = cluster.held

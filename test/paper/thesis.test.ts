@@ -233,9 +233,21 @@ preVote('a late grant of another term does not count', () => {
   const cluster = new Cluster({ size: 3 })
   const node = cluster.campaign('n1')
   const from = cluster.node('n2').peer
-  node.raft.step(from, { type: 'preVoteResponse', term: 1, askedTerm: 0, granted: true })
+  node.raft.step(from, {
+    type: 'preVoteResponse',
+    term: 1,
+    askedTerm: 0,
+    granted: true,
+    leaderAlive: false,
+  })
   assert.is(node.raft.role, 'preCandidate')
-  node.raft.step(from, { type: 'preVoteResponse', term: 1, askedTerm: 1, granted: true })
+  node.raft.step(from, {
+    type: 'preVoteResponse',
+    term: 1,
+    askedTerm: 1,
+    granted: true,
+    leaderAlive: false,
+  })
   assert.is(node.raft.role, 'candidate')
 })
 

@@ -129,6 +129,7 @@ export class Cluster {
       self: peer,
       hardState: disk.hardState,
       entries: disk.entries,
+      tickMs: 100,
       electionTicks: 10,
       heartbeatTicks: 1,
       random: new Random(this.random.next()),
@@ -264,6 +265,19 @@ export class Cluster {
       if (node.raft.role === 'preCandidate' || node.raft.role === 'candidate') return node
     }
     throw new Error(`${name} does not campaign`)
+  }
+
+  /** As `campaign`, and everybody grants its pre-vote, whatever the others are about to do. */
+  candidate(name: string): ClusterNode {
+    const node = this.campaign(name)
+    const { term } = node.raft
+    for (const { peer } of this.nodes) {
+      if (peer === node.peer || node.raft.role !== 'preCandidate') continue
+      const granted = { granted: true, leaderAlive: false }
+      node.raft.step(peer, { type: 'preVoteResponse', term, askedTerm: term, ...granted })
+    }
+    if (node.raft.role !== 'candidate') throw new Error(`${name} is no candidate`)
+    return node
   }
 
   /** `campaign` and everything that follows from it. Throws unless the node leads then. */

@@ -106,6 +106,7 @@ export class ReplicaCluster {
         self,
         hardState: disk.hardState,
         entries: disk.entries,
+        tickMs: TICK_MS,
         electionTicks: 10,
         heartbeatTicks: 1,
         random: new Random(this.random.next()),

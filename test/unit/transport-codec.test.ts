@@ -66,12 +66,14 @@ const append = fc
 
 const message: fc.Arbitrary<RaftMessage> = fc.oneof(
   fc.record({ type: fc.constant('preVote' as const), term, lastIndex: u64, lastTerm: u64 }),
-  fc.record({
-    type: fc.constant('preVoteResponse' as const),
-    term,
-    askedTerm: u64,
-    granted: fc.boolean(),
-  }),
+  fc
+    .record({ term, askedTerm: u64, answer: fc.constantFrom('granted', 'refused', 'leader-alive') })
+    .map(({ answer, ...terms }) => ({
+      type: 'preVoteResponse' as const,
+      ...terms,
+      granted: answer === 'granted',
+      leaderAlive: answer === 'leader-alive',
+    })),
   fc.record({
     type: fc.constant('requestVote' as const),
     term,

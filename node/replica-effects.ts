@@ -34,6 +34,10 @@ export function replicaEventOf(
   if ('candidate' in event) {
     fields.candidate = memberOf(event.candidate)?.memberId ?? event.candidate.slice(0, 8)
   }
+  if (event.type === 'member.regressed') {
+    const { memberId = null, name = null } = memberOf(event.member) ?? {}
+    return { event: type, level: 'error', fields: { ...fields, member: memberId, name } }
+  }
   if (event.type !== 'resigned') return { event: type, level: 'info', fields }
   return { event: 'leader.resigned', level: 'warn', fields }
 }

@@ -83,6 +83,13 @@ export const REMOVED =
   'This node was removed from its cluster and takes no part any more. `raft-p2p rejoin` archives its data; its next start ' +
   'then enters as a new member.'
 
+function restoredCopy({ member, name }: Readonly<Record<string, unknown>>): string {
+  return (
+    `Member ${member} (${name}) has lost entries that it had acknowledged: an older copy of its disk was put back, and it ` +
+    'may break promises it does not know of. Stop it and run `raft-p2p rejoin` there.'
+  )
+}
+
 export class Runtime implements Service, TransportEvents {
   readonly #parts: RuntimeParts
   readonly #self: PeerIdentity
@@ -357,6 +364,7 @@ export class Runtime implements Service, TransportEvents {
     for (const { event, level, fields } of events) {
       this.#parts.log(level, event, fields)
       if (event === 'config.changed') this.#configurationChanged()
+      if (event === 'member.regressed') this.#alarms.raise('restored-copy', restoredCopy(fields))
     }
     for (const { requestId, answer } of answers) {
       const callback = this.#answers.get(requestId)

@@ -11,7 +11,7 @@ import { mark } from './marks.ts'
 import type { AppendResponse, HeartbeatResponse, RaftMessage } from './messages.ts'
 import type { Progress, WindowLimits } from './progress.ts'
 import { type ReadReady, ReadRounds } from './read-rounds.ts'
-import type { ResignReason } from './ready.ts'
+import type { RaftEvent, ResignReason } from './ready.ts'
 import {
   busy,
   type ChangeOptions,
@@ -37,6 +37,8 @@ export type ProposeResult =
   | { readonly ok: true; readonly id: EntryId }
   | { readonly ok: false; readonly reason: 'not-leader' | 'overloaded' | 'transferring' }
 
+/** Denials in a row after which a follower is believed to have lost entries. */
+const LOST_COUNT = 3
 const NO_PAYLOAD = new Uint8Array(0)
 
 export class Leadership {
@@ -45,6 +47,7 @@ export class Leadership {
   readonly #log: RaftLog
   readonly #tracker: Tracker
   readonly #send: (to: PeerId, message: RaftMessage) => void
+  readonly #note: (event: RaftEvent) => void
   readonly #snapshot: () => SnapshotAt | null
   readonly #reads = new ReadRounds()
   readonly #changes: Reconfiguration
@@ -65,6 +68,7 @@ export class Leadership {
     log: RaftLog
     tracker: Tracker
     send: (to: PeerId, message: RaftMessage) => void
+    note: (event: RaftEvent) => void
     /** The newest one on this node's disk. */
     snapshot: () => SnapshotAt | null
   }) {
@@ -73,6 +77,7 @@ export class Leadership {
     this.#log = parts.log
     this.#tracker = parts.tracker
     this.#send = parts.send
+    this.#note = parts.note
     this.#changes = new Reconfiguration({
       log: this.#log,
       tracker: this.#tracker,
@@ -191,6 +196,7 @@ export class Leadership {
     if (!message.accepted) {
       const retryIndex = this.#log.lastIndexNotAfter(message.hintIndex, message.hintTerm)
       progress.rejected(message.rejectedIndex, retryIndex)
+      if (progress.lostCount === LOST_COUNT) this.#noteLost(from)
       return
     }
     if (message.matchIndex > this.#log.lastIndex) return
@@ -208,6 +214,12 @@ export class Leadership {
       progress.readRound = message.readRound
       this.#confirmReads()
     }
+  }
+
+  /** HAZARDS, Membership: an older copy of a disk was put back. It may have voted, and what it acknowledged is gone. */
+  #noteLost(peer: PeerId): void {
+    mark('leadership: a follower has lost what it acknowledged')
+    this.#note({ type: 'member.regressed', term: this.#term, member: peer })
   }
 
   /** The link to a follower broke: what was in flight is lost, so that the next Append must ask where it stands. */

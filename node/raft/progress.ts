@@ -35,6 +35,8 @@ export class Progress {
   probeSent = false
   /** The highest commit index this follower was told of. */
   commitSent: Index = 0
+  /** How often in a row it denied, while probed, what it had acknowledged as durable in this term. */
+  lostCount = 0
   /** The next Append leaves even with nothing new in it and a full window. */
   askAgain = false
   #matchAtEcho: Index = 0
@@ -84,6 +86,7 @@ export class Progress {
   accepted(matchIndex: Index): boolean {
     this.#release(matchIndex)
     const moved = matchIndex > this.matchIndex
+    this.lostCount = 0
     if (moved) this.matchIndex = matchIndex
     this.nextIndex = Math.max(this.nextIndex, this.matchIndex + 1)
     if (this.state !== 'replicate' && matchIndex >= this.matchIndex) this.#becomeReplicate()
@@ -109,6 +112,12 @@ export class Progress {
       return false
     }
     if (this.nextIndex - 1 !== rejectedIndex) return false
+    if (rejectedIndex === this.matchIndex && retryIndex < this.matchIndex) {
+      // One such answer may be an old one that was repeated on the way; a log that has lost its end says so each time. It is
+      // asked again after the next heartbeat, not at once and for ever.
+      this.lostCount++
+      return false
+    }
     this.becomeProbe(Math.max(Math.min(rejectedIndex, retryIndex + 1), this.matchIndex + 1))
     return true
   }

@@ -348,6 +348,7 @@ export class Raft {
       log: this.#log,
       tracker: this.#tracker,
       send: (to, message) => this.#send(to, message),
+      note: (event) => this.#events.push(event),
       snapshot: () => this.#snapshots.newest,
     })
   }

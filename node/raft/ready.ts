@@ -42,6 +42,8 @@ export type RaftEvent =
       readonly candidate: PeerId
       readonly reason: VoteRefusal
     }
+  /** A follower denies what it had acknowledged: an older copy of its disk was put back. */
+  | { readonly type: 'member.regressed'; readonly term: Term; readonly member: PeerId }
   | { readonly type: 'resigned'; readonly term: Term; readonly reason: ResignReason }
 
 export type VoteRefusal =

@@ -13,7 +13,7 @@
  *   save n1                                      the save in flight ends: it is durable, or found no room
  *   slow-disk n1 | full-disk n1 | good-disk n1   `stabilise` does not end its saves; its saves find no room; neither
  *   stabilise [n1 n2]                            saves and messages until nothing moves
- *   crash n1 | restart n1 | cut n1>n2 | cut n1 | heal | link-closed n1 n2 [by-us]
+ *   crash n1 | put-back n1 2 | restart n1 | cut n1>n2 | cut n1 | heal | link-closed n1 n2 [by-us]
  *   propose n1 x y [times=1000]                  all in one turn
  *   change n1 add=4,5 promote=4 demote=1 remove=2 replace=3:5 [keep] [if=3]     add names nodes, all others members
  *   read n1 7 8 | transfer n1 n2
@@ -128,6 +128,12 @@ const DISKS: Record<string, Command> = {
     environment.fullDisks.delete(name)
   },
   crash: (environment, args) => environment.crash(environment.running(args.word('a node'))),
+  'put-back': (environment, args) => {
+    const node = environment.node(args.word('a node'))
+    if (node.up) throw args.wrong(`${node.name} is running`)
+    node.putBack(args.count('the last index of the older copy'))
+    environment.write(aloneLine(node.name, 'has an older copy of its disk'))
+  },
   restart: (environment, args) => {
     const node = environment.node(args.word('a node'))
     if (node.up) throw args.wrong(`${node.name} is running`)

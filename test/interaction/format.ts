@@ -241,6 +241,8 @@ export function eventText(type: string, fields: Readonly<Record<string, unknown>
     case 'resigned':
     case 'leader.resigned':
       return `resigns in term ${term}: ${reason}`
+    case 'member.regressed':
+      return 'says that a member has lost what it acknowledged'
     default:
       return null
   }

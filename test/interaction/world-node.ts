@@ -59,6 +59,14 @@ export class WorldNode {
     this.wakeInMs = null
   }
 
+  /** The disk is as it was when its log ended at `lastIndex`. */
+  putBack(lastIndex: Index): void {
+    const { disk } = this
+    disk.entries = disk.entries.filter(({ index }) => index <= lastIndex)
+    if (disk.hardState === null) return
+    disk.hardState = { ...disk.hardState, commit: Math.min(disk.hardState.commit, lastIndex) }
+  }
+
   restart(): void {
     this.actor = this.#start()
     this.up = true

@@ -1,11 +1,11 @@
 /** What every log asserts of a batch before it writes it: a log that broke one of these could never be read back. */
-import type { EntryId, Index } from '../raft/types.ts'
+import type { Index } from '../raft/types.ts'
 import type { Save } from './storage.ts'
 
-/** `log`: what is durable now. Throws on a bug of the caller. */
+/** `floor`: what was compacted, and all before it; `lastIndex`: the end of the log. Throws on a bug of the caller. */
 export function checkSave(
   batch: Save,
-  log: { readonly base: EntryId; readonly lastIndex: Index },
+  log: { readonly floor: Index; readonly lastIndex: Index },
 ): void {
   const { hardState, entries, base } = batch
   if (hardState !== null) {
@@ -15,8 +15,8 @@ export function checkSave(
   if (base !== undefined) {
     checkNumber(base.term)
     checkNumber(base.index)
-    if (base.index === 0 || base.index < log.base.index) {
-      throw new Error(`bug: a base at ${base.index}, behind that of the log at ${log.base.index}`)
+    if (base.index === 0 || base.index < log.floor) {
+      throw new Error(`bug: a base at ${base.index}, behind ${log.floor}, which was compacted`)
     }
   }
   const [first] = entries
@@ -26,7 +26,7 @@ export function checkSave(
     checkNumber(entry.index)
     if (entry.index !== first.index + i) throw new Error('bug: entries are not consecutive')
   }
-  const firstIndex = (base ?? log.base).index + 1
+  const firstIndex = (base?.index ?? log.floor) + 1
   const end = base === undefined ? log.lastIndex + 1 : firstIndex
   if (first.index < firstIndex || first.index > end) {
     throw new Error(`bug: entry ${first.index} does not touch the log [${firstIndex}, ${end - 1}]`)

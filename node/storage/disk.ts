@@ -28,11 +28,25 @@ export interface DiskFile {
   close(done: () => void): void
 }
 
+/** A file open for reading. It can be read until `close`, also when it was removed meanwhile. */
+export interface DiskReader {
+  /** In the background; fewer bytes at the end of the file, none behind it. The buffer is the caller's own. */
+  read(
+    position: number,
+    length: number,
+    done: (error: StorageError | null, bytes: Uint8Array | null) => void,
+  ): void
+  /** Idempotent; a read under way ends. */
+  close(): void
+}
+
 export interface Disk {
   /** Null when there is nothing at `path`. */
   stat(path: string): FileStat | null
   /** The whole file; null when there is none. */
   read(path: string): Uint8Array | null
+  /** A part of a file: fewer bytes at its end, null when there is none. For headers; long files have a reader. */
+  readPart(path: string, position: number, length: number): Uint8Array | null
   /** The names in a directory, sorted; empty when there is no directory. */
   list(path: string): string[]
   /** With its parents, mode 0700, durable. One that exists is fine. */
@@ -60,6 +74,12 @@ export interface Disk {
   ): void
   /** Opens a file that exists for writing in place. */
   open(path: string): DiskFile
+  /** Opens a file that exists for reading. */
+  reader(path: string): DiskReader
+  /** `rename` of a file, in the background: atomic, and durable at `done(null)`. Never calls `done` before it returns. */
+  move(from: string, to: string, done: (error: StorageError | null) => void): void
+  /** `remove` of a file, in the background: gone for good at `done(null)`. Never calls `done` before it returns. */
+  discard(path: string, done: (error: StorageError | null) => void): void
   /** Runs `callback` in a later turn, so that no answer is given inside the question. */
   soon(callback: () => void): void
 }

@@ -3,6 +3,7 @@
  * must never repair anything, and needs no identity (the storageId is taken from each segment's own header).
  */
 import { ENTRY_HEADER_BYTES } from '../raft/entry-codec.ts'
+import type { EntryId } from '../raft/types.ts'
 import type { Disk } from './disk.ts'
 import {
   decodeRecord,
@@ -21,6 +22,7 @@ export type DumpLine =
       readonly file: string
       readonly offset: 0
       readonly number: number
+      readonly version: number
       readonly storageId: string
       readonly preallocatedBytes: number
       readonly fileBytes: number
@@ -35,6 +37,10 @@ export type DumpLine =
       readonly term: number | null
       readonly vote: string | null
       readonly commit: number | null
+      /** Of the first batch of a segment: the last entry before it, `index.term`. */
+      readonly start: string | null
+      /** Of a batch that forgets all entries before: the entry behind which the log begins, `index.term`. */
+      readonly base: string | null
       readonly entries: number
     }
   | {
@@ -90,13 +96,14 @@ function* dumpSegment(disk: Disk, file: string, chain: Chain): Iterable<DumpLine
     yield { type: 'damage', file, offset: 0, fault: header, sequence: null }
     return
   }
-  const { number, storageId, sizeBytes } = header
+  const { number, version, storageId, sizeBytes } = header
   const fileBytes = bytes.length
   yield {
     type: 'segment',
     file,
     offset: 0,
     number,
+    version,
     storageId,
     preallocatedBytes: sizeBytes,
     fileBytes,
@@ -163,6 +170,8 @@ function* dumpRecord(
     term: hardState?.term ?? null,
     vote: hardState?.vote ?? null,
     commit: hardState?.commit ?? null,
+    start: shownId(record.start),
+    base: shownId(record.base),
     entries: entries.length,
   }
   for (const entry of entries) {
@@ -192,4 +201,8 @@ function nextWholeRecord(bytes: Uint8Array, from: number, seed: number): number 
   while (at !== -1 && !decodeRecord(bytes, at, seed).ok)
     at = text.indexOf(RECORD_MAGIC_BYTES, at + 1)
   return at === -1 ? null : at
+}
+
+function shownId(id: EntryId | null): string | null {
+  return id === null ? null : `${id.index}.${id.term}`
 }

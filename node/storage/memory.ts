@@ -42,7 +42,7 @@ export class MemoryLog implements LogStorage {
   save(batch: Save, done: (error: StorageError | null) => void): void {
     if (this.#closing) throw new Error('bug: save after close')
     if (this.#saving) throw new Error('bug: a save is in flight already')
-    checkSave(batch, { base: this.#base, lastIndex: this.#lastIndex })
+    checkSave(batch, { floor: this.#base.index, lastIndex: this.#lastIndex })
     this.#saving = true
     // The batch is copied now: its author may reuse its buffers once `done` has been called.
     const entries = batch.entries.map((entry) => ({

@@ -4,7 +4,7 @@
  */
 import fs from 'node:fs'
 import path from 'node:path'
-import type { DiskFile, FileStat, HostDisk } from './disk.ts'
+import type { DiskFile, DiskReader, FileStat, HostDisk } from './disk.ts'
 import { StorageError } from './storage.ts'
 
 /** Zeros are written and synced in pieces of this size, so that the saves of the log get their turn between them. */
@@ -32,6 +32,23 @@ export const nodeDisk: HostDisk = {
       } catch (cause) {
         if ((cause as Cause).code === 'ENOENT') return null
         throw cause
+      }
+    })
+  },
+
+  readPart(target, position, length) {
+    return guarded('read', target, () => {
+      if (!fs.existsSync(target)) return null
+      const fd = fs.openSync(target, 'r')
+      try {
+        const bytes = new Uint8Array(length)
+        let end = 0
+        for (let count = -1; count !== 0 && end < length; end += count) {
+          count = fs.readSync(fd, bytes, end, length - end, position + end)
+        }
+        return bytes.subarray(0, end)
+      } finally {
+        fs.closeSync(fd)
       }
     })
   },
@@ -101,6 +118,27 @@ export const nodeDisk: HostDisk = {
     )
   },
 
+  reader(target) {
+    return openReader(
+      guarded('open', target, () => fs.openSync(target, 'r')),
+      target,
+    )
+  },
+
+  move(from, to, done) {
+    fs.rename(from, to, (failure) => {
+      if (failure) return done(storageError('rename', from, failure))
+      syncDirectoryLater(path.dirname(to), done)
+    })
+  },
+
+  discard(target, done) {
+    fs.unlink(target, (failure) => {
+      if (failure && failure.code !== 'ENOENT') return done(storageError('remove', target, failure))
+      syncDirectoryLater(path.dirname(target), done)
+    })
+  },
+
   soon(callback) {
     setImmediate(callback)
   },
@@ -151,6 +189,48 @@ function openFile(fd: number, target: string): DiskFile {
       fs.close(fd, () => done())
     },
   }
+}
+
+/** The file is closed when nobody reads any more: closing it under a read could hand its number to another file. */
+function openReader(fd: number, target: string): DiskReader {
+  let isOpen = true
+  let reading = 0
+  const ended = () => {
+    reading--
+    if (!isOpen && reading === 0) fs.close(fd, () => {})
+  }
+  return {
+    read(position, length, done) {
+      if (!isOpen) throw new Error('bug: read after close')
+      reading++
+      const bytes = new Uint8Array(length)
+      readAll(fd, bytes, 0, position, (failure, end) => {
+        ended()
+        if (failure) done(storageError('read', target, failure), null)
+        else done(null, bytes.subarray(0, end))
+      })
+    },
+    close() {
+      if (!isOpen) return
+      isOpen = false
+      if (reading === 0) fs.close(fd, () => {})
+    },
+  }
+}
+
+function readAll(
+  fd: number,
+  bytes: Uint8Array,
+  from: number,
+  position: number,
+  done: (failure: Cause | null, end: number) => void,
+): void {
+  fs.read(fd, bytes, from, bytes.length - from, position + from, (failure, count) => {
+    if (failure) return done(failure, from)
+    const end = from + count
+    if (count === 0 || end === bytes.length) return done(null, end)
+    readAll(fd, bytes, end, position, done)
+  })
 }
 
 function allocate(

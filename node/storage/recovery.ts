@@ -4,15 +4,15 @@
  */
 
 import { mark } from '../raft/marks.ts'
-import type { Entry, HardState } from '../raft/types.ts'
+import type { Index } from '../raft/types.ts'
 import type { Disk } from './disk.ts'
+import { corrupt, Replay } from './replay.ts'
 import {
-  decodeRecord,
   decodeSegmentHeader,
   endOfContent,
   findLaterRecord,
   type LogRecord,
-  SEGMENT_HEADER_BYTES,
+  type SegmentHeader,
   segmentName,
   segmentNumber,
   storageSeed,
@@ -22,16 +22,22 @@ import { type Recovered, StorageError } from './storage.ts'
 export interface SegmentPlace {
   readonly path: string
   readonly number: number
+  /** Of its format. */
+  readonly version: number
   /** The file's size; more than what was preallocated when one batch was larger than a segment. */
   readonly sizeBytes: number
+  /** The highest index of any entry in it that is still needed; 0 for none. */
+  readonly lastIndex: Index
 }
 
 export interface RecoveredLog extends Recovered {
-  /** How many batches were read. */
+  /** The number of the last batch. */
   readonly sequence: number
   /** The checksum of the last one. */
   readonly previous: number
-  /** The segment the next batch goes to, and where in it; null when there is no segment yet. */
+  /** Full segments, the oldest first: they go when all their entries are compacted. */
+  readonly old: readonly SegmentPlace[]
+  /** The segment the next batch goes to, and where in it; null when there is no batch yet. */
   readonly active: (SegmentPlace & { readonly position: number }) | null
   /** Preallocated segments behind it, holding no batch. */
   readonly spares: readonly SegmentPlace[]
@@ -59,23 +65,65 @@ export function recoverLog(
   expected: { readonly storageId: string; readonly mayBeEmpty: boolean },
 ): RecoveredLog {
   const { storageId, mayBeEmpty } = expected
+  const replay = new Replay(storageSeed(storageId))
+  const read = readSegments(disk, directory, storageId, replay)
+  const { places, tail, repairs } = read
+  const lastPath = places.at(-1)?.path ?? directory
+  if (!replay.begun && places.length > 0) {
+    throw corrupt(`${directory}/${segmentName(1)}`, 0, 'the segment is missing')
+  }
+  const { base, entries } = replay.result(lastPath)
+  if (replay.sequence === 0 && !mayBeEmpty) throw lost(directory)
+  if (repairs.some((repair) => repair.cuts)) mark('recovery: a torn batch is cut')
+  for (const repair of repairs) disk.overwrite(repair.path, repair.at, repair.bytes)
+  removeUnfinished(disk, directory)
+  // The newest segment may have been renamed to its name, and the process killed before that was durable.
+  if (places.length > 0) disk.syncDirectory(directory)
+  const used = tail === null || replay.sequence === 0 ? -1 : tail.segment
+  const active = places[used]
+  return {
+    hardState: replay.hardState,
+    base,
+    firstIndex: base.index + 1,
+    entries,
+    tornTailCut: repairs.some((repair) => repair.cuts),
+    sequence: replay.sequence,
+    previous: replay.previous,
+    old: needed(places.slice(0, Math.max(0, used)), replay),
+    active: active === undefined || tail === null ? null : { ...active, position: tail.at },
+    spares: usableSpares(disk, places.slice(used + 1)),
+  }
+}
+
+function readSegments(
+  disk: Disk,
+  directory: string,
+  storageId: string,
+  replay: Replay,
+): { places: SegmentPlace[]; tail: Tail | null; repairs: Repair[] } {
   const seed = storageSeed(storageId)
-  const segments = listSegments(disk, directory)
-  const replay = new Replay(seed)
+  const places: SegmentPlace[] = []
   let tail: Tail | null = null
   let repairs: Repair[] = []
-  const sizes: number[] = []
-  for (const [position, path] of segments.entries()) {
-    const bytes = loadSegment(disk, path, position + 1, storageId)
-    sizes.push(bytes.length)
-    const read = replay.segment(path, bytes)
+  for (const [position, { path, number }] of listSegments(disk, directory).entries()) {
+    const { bytes, header } = loadSegment(disk, path, number, storageId)
+    const place = { path, number, version: header.version, sizeBytes: bytes.length, lastIndex: 0 }
+    if (!replay.begun && number > 1 && header.version === 1) {
+      // Nothing says where it begins. It stands here because all segments of its version were to go, and the process ended
+      // in the middle; what follows them says where the log begins.
+      mark('recovery: segments of version 1 were not all removed')
+      places.push(place)
+      continue
+    }
+    const read = replay.segment(path, bytes, header)
+    places.push({ ...place, lastIndex: read.lastIndex })
     if (read.last !== null || tail === null) {
-      tail = { segment: position, ...read }
+      tail = { segment: position, at: read.at, last: read.last }
       repairs = []
     }
     if (findLaterRecord(bytes, read.at, seed, replay.sequence + 1) !== null) {
       throw corrupt(
-        segments[tail.segment] ?? path,
+        places[tail.segment]?.path ?? path,
         tail.at,
         `batch ${replay.sequence + 1} is damaged and later batches follow it`,
       )
@@ -83,91 +131,56 @@ export function recoverLog(
     const repair = repairOf(path, bytes, read.at, tail.segment === position ? tail.last : null)
     if (repair !== null) repairs.push(repair)
   }
-  if (replay.sequence === 0 && !mayBeEmpty) throw lost(directory)
-  if (repairs.some((repair) => repair.cuts)) mark('recovery: a torn batch is cut')
-  for (const repair of repairs) disk.overwrite(repair.path, repair.at, repair.bytes)
-  removeUnfinished(disk, directory)
-  // The newest segment may have been renamed to its name, and the process killed before that was durable.
-  if (segments.length > 0) disk.syncDirectory(directory)
-  const places = segments.map((path, i) => ({ path, number: i + 1, sizeBytes: sizes[i] ?? 0 }))
-  const active = tail === null ? undefined : places[tail.segment]
-  return {
-    hardState: replay.hardState,
-    base: { term: 0, index: 0 },
-    firstIndex: replay.firstIndex,
-    entries: replay.entries,
-    tornTailCut: repairs.some((repair) => repair.cuts),
-    sequence: replay.sequence,
-    previous: replay.previous,
-    active: active === undefined || tail === null ? null : { ...active, position: tail.at },
-    spares: tail === null ? [] : places.slice(tail.segment + 1),
-  }
+  return { places, tail, repairs }
 }
 
-/**
- * Puts the batches of the segments together. Payloads are copied out of the segment, so that its buffer can go.
- */
-class Replay {
-  hardState: HardState | null = null
-  firstIndex = 1
-  readonly entries: Entry[] = []
-  sequence = 0
-  previous: number
-  readonly #seed: number
+/** Of the full segments, how much of each is still needed: nothing of those before a base. */
+function needed(old: readonly SegmentPlace[], replay: Replay): SegmentPlace[] {
+  const base = old.findIndex(({ path }) => path === replay.baseIn)
+  const forgotten = base === -1 && replay.baseIn !== null ? old.length : base
+  return old.map((place, position) => {
+    if (position < forgotten) return { ...place, lastIndex: 0 }
+    // Skipped above; they may go when what follows them may.
+    const isSkipped = replay.compacted !== null && place.version === 1
+    return isSkipped ? { ...place, lastIndex: replay.compacted?.index ?? 0 } : place
+  })
+}
 
-  constructor(seed: number) {
-    this.#seed = seed
-    this.previous = seed
-  }
+/** An empty segment of an older version cannot take batches of this one. They are made anew; the last one goes first, so that there is no hole. */
+function usableSpares(disk: Disk, spares: readonly SegmentPlace[]): SegmentPlace[] {
+  const first = spares.findIndex(({ version }) => version === 1)
+  if (first === -1) return [...spares]
+  mark('recovery: an empty segment of version 1 is removed')
+  for (const { path } of spares.slice(first).reverse()) disk.remove(path)
+  return spares.slice(0, first)
+}
 
-  /** Applies the records of one segment up to the first that is not whole, or not the next one. */
-  segment(path: string, bytes: Uint8Array): { at: number; last: LogRecord | null } {
-    let at = SEGMENT_HEADER_BYTES
-    let last: LogRecord | null = null
-    for (;;) {
-      const decoded = decodeRecord(bytes, at, this.#seed)
-      const header = decoded.ok ? decoded.record : decoded.header
-      if (header?.sequence !== this.sequence + 1) break
-      if (header.previous !== this.previous) {
-        throw corrupt(path, at, `batch ${header.sequence} does not continue the batch before it`)
-      }
-      if (!decoded.ok) break
-      this.#apply(path, decoded.record)
-      last = decoded.record
-      at = last.end
+interface Named {
+  readonly path: string
+  readonly number: number
+}
+
+/** In order. The numbers must follow each other: segments are made at the end and removed at the beginning, one by one. */
+export function listSegments(disk: Disk, directory: string): Named[] {
+  const found: Named[] = []
+  for (const name of disk.list(directory)) {
+    const number = segmentNumber(name)
+    if (number === null) continue
+    const wanted = (found.at(-1)?.number ?? number - 1) + 1
+    if (number !== wanted || number === 0) {
+      throw corrupt(`${directory}/${segmentName(wanted)}`, 0, 'the segment is missing')
     }
-    return { at, last }
+    found.push({ path: `${directory}/${name}`, number })
   }
-
-  #apply(path: string, record: LogRecord): void {
-    const [first] = record.entries
-    if (first !== undefined) {
-      const kept = first.index - this.firstIndex
-      if (kept < 0 || kept > this.entries.length) {
-        throw corrupt(path, record.at, `batch ${record.sequence} leaves a gap in the log`)
-      }
-      this.entries.length = kept
-      for (const entry of record.entries) {
-        this.entries.push({ ...entry, payload: Uint8Array.from(entry.payload) })
-      }
-    }
-    if (record.hardState !== null) this.hardState = record.hardState
-    this.sequence = record.sequence
-    this.previous = record.checksum
-  }
+  return found
 }
 
-/** Segment paths in order. Their numbers must be 1, 2, 3 ..: no operation leaves a hole. */
-export function listSegments(disk: Disk, directory: string): string[] {
-  const names = disk.list(directory).filter((name) => segmentNumber(name) !== null)
-  for (const [position, name] of names.entries()) {
-    const wanted = segmentName(position + 1)
-    if (name !== wanted) throw corrupt(`${directory}/${wanted}`, 0, 'the segment is missing')
-  }
-  return names.map((name) => `${directory}/${name}`)
-}
-
-function loadSegment(disk: Disk, path: string, number: number, storageId: string): Uint8Array {
+function loadSegment(
+  disk: Disk,
+  path: string,
+  number: number,
+  storageId: string,
+): { bytes: Uint8Array; header: SegmentHeader } {
   const bytes = disk.read(path)
   if (bytes === null) throw corrupt(path, 0, 'the segment has vanished')
   const header = decodeSegmentHeader(bytes)
@@ -185,7 +198,7 @@ function loadSegment(disk: Disk, path: string, number: number, storageId: string
   if (bytes.length < header.sizeBytes) {
     throw corrupt(path, bytes.length, `it has lost its end, ${header.sizeBytes} bytes are expected`)
   }
-  return bytes
+  return { bytes, header }
 }
 
 /**
@@ -222,15 +235,5 @@ function lost(directory: string): StorageError {
     `The log in ${directory} is missing or empty, but this node belongs to a cluster. It must not vote again: bring ` +
       'the disk back, or enter as a new member with `raft-p2p rejoin`.',
     { path: directory },
-  )
-}
-
-function corrupt(path: string, offset: number, what: string): StorageError {
-  mark('recovery: a damaged log is refused')
-  return new StorageError(
-    'corrupt-log',
-    `The log is damaged at byte ${offset} of ${path}: ${what}. Acknowledged entries may be lost, so this node does not ` +
-      'start. `raft-p2p wal dump` shows the file; `raft-p2p rejoin` archives it and enters again as a new member.',
-    { path, offset },
   )
 }

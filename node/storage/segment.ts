@@ -3,12 +3,13 @@
  * any bytes at all: it checks magic, version, lengths and checksums one by one, and allocates nothing it has not bounded.
  */
 import { entryBytes, readEntry, readU64, writeEntry, writeU64 } from '../raft/entry-codec.ts'
-import type { Entry, HardState } from '../raft/types.ts'
+import type { Entry, EntryId, HardState } from '../raft/types.ts'
 import { crc32 } from './crc.ts'
 import { hexBytes, hexText } from './hex.ts'
 import type { Save } from './storage.ts'
 
-export const FORMAT_VERSION = 1
+/** In version 1 no batch says where its segment begins, so that all segments before it must be there. */
+export const FORMAT_VERSION = 2
 /** A block of its own, never written again once the segment has its name: no torn record can hurt it. */
 export const SEGMENT_HEADER_BYTES = 4096
 export const RECORD_HEADER_BYTES = 32
@@ -21,11 +22,17 @@ const RECORD_MAGIC = 0x52503242 // "RP2B"
 const END_MAGIC = 0x52503245 // "RP2E"
 const KIND_BATCH = 1
 const FLAG_HARD_STATE = 1
+const FLAG_START = 2
+const FLAG_BASE = 4
+const FLAGS = FLAG_HARD_STATE | FLAG_START | FLAG_BASE
 const HEADER_CHECKED_BYTES = 60
 const VOTE_CHARS_MAX = 255
 const HARD_STATE_FIXED_BYTES = 8 + 8 + 1
+const ID_BYTES = 8 + 8
 
 export interface SegmentHeader {
+  /** 1 or 2. */
+  readonly version: number
   readonly storageId: string
   readonly number: number
   /** What the file was preallocated to. A file that is shorter has lost its end. */
@@ -38,6 +45,8 @@ export interface RecordHeader {
   /** The checksum of the record before; of the storageId for the first. */
   readonly previous: number
   readonly hasHardState: boolean
+  readonly hasStart: boolean
+  readonly hasBase: boolean
   readonly bodyBytes: number
   readonly entryCount: number
 }
@@ -47,6 +56,13 @@ export interface LogRecord extends RecordHeader {
   /** The offset behind the record. */
   readonly end: number
   readonly checksum: number
+  /**
+   * The last entry of the log when this batch was written, {0, 0} for none. Stands in the first batch of each segment, together with
+   * the hard state: with them a log can be read without the segments before.
+   */
+  readonly start: EntryId | null
+  /** All entries before are forgotten, the log starts behind this one. */
+  readonly base: EntryId | null
   readonly hardState: HardState | null
   /** Payloads are views of the input. */
   readonly entries: readonly Entry[]
@@ -86,7 +102,7 @@ export function encodeSegmentHeader(header: SegmentHeader): Uint8Array {
   const bytes = new Uint8Array(SEGMENT_HEADER_BYTES)
   const view = new DataView(bytes.buffer)
   view.setBigUint64(0, SEGMENT_MAGIC)
-  view.setUint16(8, FORMAT_VERSION)
+  view.setUint16(8, header.version)
   bytes.set(hexBytes(header.storageId), 16)
   writeU64(view, 32, header.number)
   writeU64(view, 40, header.sizeBytes)
@@ -102,8 +118,8 @@ export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader | string {
   const checked = crc32(bytes.subarray(0, HEADER_CHECKED_BYTES))
   if (view.getUint32(HEADER_CHECKED_BYTES) !== checked) return 'its header fails the checksum'
   const version = view.getUint16(8)
-  if (version !== FORMAT_VERSION) {
-    return `its format version is ${version}, this program knows ${FORMAT_VERSION}`
+  if (version < 1 || version > FORMAT_VERSION) {
+    return `its format version is ${version}, this program knows up to ${FORMAT_VERSION}`
   }
   for (let at = HEADER_CHECKED_BYTES + 4; at < SEGMENT_HEADER_BYTES; at++) {
     if (bytes[at] !== 0) return 'the padding of its header is not zero'
@@ -111,11 +127,14 @@ export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader | string {
   const number = readU64(view, 32)
   const sizeBytes = readU64(view, 40)
   if (number === null || sizeBytes === null) return 'its header holds an impossible number'
-  return { storageId: hexText(bytes.subarray(16, 32)), number, sizeBytes }
+  return { version, storageId: hexText(bytes.subarray(16, 32)), number, sizeBytes }
 }
 
-export function recordBytes(batch: Save): number {
+/** `start`: of the first batch of a segment. */
+export function recordBytes(batch: Save, start: EntryId | null): number {
   let size = RECORD_HEADER_BYTES + RECORD_TRAILER_BYTES
+  if (start !== null) size += ID_BYTES
+  if (batch.base !== undefined) size += ID_BYTES
   if (batch.hardState !== null) {
     size += HARD_STATE_FIXED_BYTES + (batch.hardState.vote?.length ?? 0)
   }
@@ -123,19 +142,25 @@ export function recordBytes(batch: Save): number {
   return size
 }
 
-/** Writes the record at the start of `into` (at least `recordBytes(batch)` long) and returns its checksum. */
-export function encodeRecord(
-  into: Uint8Array,
-  batch: Save,
-  chain: { readonly seed: number; readonly sequence: number; readonly previous: number },
-): number {
+/** What ties a record to the one before it, and to the log without it. */
+export interface Chain {
+  readonly seed: number
+  readonly sequence: number
+  readonly previous: number
+  readonly start: EntryId | null
+}
+
+/** Writes the record at the start of `into` (at least `recordBytes(batch, start)` long) and returns its checksum. */
+export function encodeRecord(into: Uint8Array, batch: Save, chain: Chain): number {
   const view = viewOf(into)
   let at = RECORD_HEADER_BYTES
+  if (chain.start !== null) at = writeId(view, at, chain.start)
+  if (batch.base !== undefined) at = writeId(view, at, batch.base)
   if (batch.hardState !== null) at = writeHardState(view, at, batch.hardState)
   for (const entry of batch.entries) at = writeEntry(view, into, at, entry)
   view.setUint32(0, RECORD_MAGIC)
   view.setUint8(4, KIND_BATCH)
-  view.setUint8(5, batch.hardState === null ? 0 : FLAG_HARD_STATE)
+  view.setUint8(5, flagsOf(batch, chain.start))
   view.setUint16(6, 0)
   writeU64(view, 8, chain.sequence)
   view.setUint32(16, chain.previous)
@@ -147,6 +172,20 @@ export function encodeRecord(
   // Never zero: a record whose last sectors are still zeros is never whole.
   view.setUint32(at + 4, END_MAGIC)
   return checksum
+}
+
+function flagsOf({ hardState, base }: Save, start: EntryId | null): number {
+  return (
+    (hardState === null ? 0 : FLAG_HARD_STATE) |
+    (start === null ? 0 : FLAG_START) |
+    (base === undefined ? 0 : FLAG_BASE)
+  )
+}
+
+function writeId(view: DataView, at: number, { term, index }: EntryId): number {
+  writeU64(view, at, term)
+  writeU64(view, at + 8, index)
+  return at + ID_BYTES
 }
 
 function writeHardState(view: DataView, at: number, hardState: HardState): number {
@@ -183,13 +222,15 @@ export function decodeRecordHeader(
   }
   const flags = view.getUint8(at + 5)
   const sequence = readU64(view, at + 8)
-  if (view.getUint8(at + 4) !== KIND_BATCH || flags > FLAG_HARD_STATE || sequence === null) {
+  if (view.getUint8(at + 4) !== KIND_BATCH || (flags & ~FLAGS) !== 0 || sequence === null) {
     return 'unknown kind'
   }
   return {
     sequence,
     previous: view.getUint32(at + 16),
     hasHardState: (flags & FLAG_HARD_STATE) !== 0,
+    hasStart: (flags & FLAG_START) !== 0,
+    hasBase: (flags & FLAG_BASE) !== 0,
     bodyBytes: view.getUint32(at + 20),
     entryCount: view.getUint32(at + 24),
   }
@@ -214,35 +255,59 @@ export function decodeRecord(bytes: Uint8Array, at: number, seed: number): Decod
   return { ok: true, record: { ...header, ...body, at, end, checksum } }
 }
 
+type Body = Pick<LogRecord, 'start' | 'base' | 'hardState' | 'entries'>
+
 function decodeBody(
   view: DataView,
   bytes: Uint8Array,
-  start: number,
+  from: number,
   end: number,
   header: RecordHeader,
-): { hardState: HardState | null; entries: Entry[] } | null {
-  let at = start
-  let hardState: HardState | null = null
-  if (header.hasHardState) {
-    if (end - at < HARD_STATE_FIXED_BYTES) return null
-    const voteAt = at + HARD_STATE_FIXED_BYTES
-    const voteEnd = voteAt + view.getUint8(at + 16)
-    const term = readU64(view, at)
-    const commit = readU64(view, at + 8)
-    if (voteEnd > end || term === null || commit === null) return null
-    const vote = String.fromCharCode(...bytes.subarray(voteAt, voteEnd))
-    hardState = { term, vote: vote === '' ? null : vote, commit }
-    at = voteEnd
-  }
+): Body | null {
+  const idsEnd = from + (Number(header.hasStart) + Number(header.hasBase)) * ID_BYTES
+  if (idsEnd > end) return null
+  const start = header.hasStart ? readId(view, from) : null
+  const base = header.hasBase ? readId(view, idsEnd - ID_BYTES) : null
+  if ((header.hasStart && start === null) || (header.hasBase && base === null)) return null
+  const state = header.hasHardState ? readHardState(view, bytes, idsEnd, end) : null
+  if (header.hasHardState && state === null) return null
+  const entries = readEntries(view, bytes, state?.next ?? idsEnd, end)
+  if (entries?.length !== header.entryCount) return null
+  return { start, base, hardState: state?.hardState ?? null, entries }
+}
+
+function readId(view: DataView, at: number): EntryId | null {
+  const term = readU64(view, at)
+  const index = readU64(view, at + 8)
+  return term === null || index === null ? null : { term, index }
+}
+
+function readHardState(
+  view: DataView,
+  bytes: Uint8Array,
+  at: number,
+  end: number,
+): { hardState: HardState; next: number } | null {
+  if (end - at < HARD_STATE_FIXED_BYTES) return null
+  const voteAt = at + HARD_STATE_FIXED_BYTES
+  const voteEnd = voteAt + view.getUint8(at + 16)
+  const term = readU64(view, at)
+  const commit = readU64(view, at + 8)
+  if (voteEnd > end || term === null || commit === null) return null
+  const vote = String.fromCharCode(...bytes.subarray(voteAt, voteEnd))
+  return { hardState: { term, vote: vote === '' ? null : vote, commit }, next: voteEnd }
+}
+
+function readEntries(view: DataView, bytes: Uint8Array, from: number, end: number): Entry[] | null {
   const entries: Entry[] = []
-  while (at < end) {
+  for (let at = from; at < end; ) {
     const read = readEntry(view, bytes, at, end)
     const last = entries[entries.length - 1]
     if (read === null || (last !== undefined && read.entry.index !== last.index + 1)) return null
     entries.push(read.entry)
     at = read.next
   }
-  return entries.length === header.entryCount ? { hardState, entries } : null
+  return entries
 }
 
 /** The offset at or behind `from` of a record header that checks and has a sequence above `sequence`; null when there is none. */

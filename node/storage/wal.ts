@@ -5,12 +5,14 @@
  */
 
 import { mark } from '../raft/marks.ts'
+import type { EntryId, HardState, Index } from '../raft/types.ts'
 import { checkSave } from './checks.ts'
 import type { Disk, DiskFile } from './disk.ts'
 import { type RecoveredLog, recoverLog, type SegmentPlace } from './recovery.ts'
 import {
   encodeRecord,
   encodeSegmentHeader,
+  FORMAT_VERSION,
   RECORD_BODY_BYTES_MAX,
   RECORD_HEADER_BYTES,
   recordBytes,
@@ -62,13 +64,15 @@ interface Segment extends SegmentPlace {
   readonly file: DiskFile
   /** Where the next batch goes. */
   position: number
+  lastIndex: Index
 }
 
 interface PendingSave {
+  readonly batch: Save
   readonly bytes: Uint8Array
   readonly checksum: number
-  readonly lastIndex: number | null
-  readonly firstIndex: number | null
+  /** It does not go behind the last batch, but is the first one of the next segment. */
+  readonly startsSegment: boolean
   readonly done: (error: StorageError | null) => void
 }
 
@@ -81,6 +85,8 @@ class Wal implements LogStorage {
   readonly #seed: number
   #kept = new Uint8Array(1 << 16)
 
+  /** Full segments, the oldest first. */
+  readonly #old: SegmentPlace[]
   #active: Segment | null
   /** Preallocated and empty, the next one first. */
   readonly #spares: Segment[]
@@ -93,13 +99,19 @@ class Wal implements LogStorage {
   /** Sequence and checksum of the last durable batch. */
   #sequence: number
   #previous: number
-  #lastIndex: number
+  /** The last durable entry; the base when there is none behind it. Invariant: `#floor` <= `#last.index`. */
+  #last: EntryId
+  /** Everything up to here may be forgotten. */
+  #floor: Index
+  /** What a new segment repeats, so that it can be read without those before. */
+  #hardState: HardState | null
 
   #pending: PendingSave | null = null
   /** True while the pending save is at the disk, false while it waits for a segment. */
   #writing = false
   /** Where a batch that failed for want of room may have left bytes. */
   #leftover: { readonly segment: Segment; readonly position: number } | null = null
+  #isDiscarding = false
   #fatal: StorageError | null = null
   #closing = false
   #closed = false
@@ -116,44 +128,61 @@ class Wal implements LogStorage {
     this.#seed = storageSeed(options.storageId)
     const { hardState, base, firstIndex, entries, tornTailCut, active, spares } = recovered
     this.recovered = { hardState, base, firstIndex, entries, tornTailCut }
+    this.#old = [...recovered.old]
     this.#active = active === null ? null : this.#opened(active, active.position)
     this.#spares = spares.map((spare) => this.#opened(spare, SEGMENT_HEADER_BYTES))
     this.#newest = (spares.at(-1) ?? active)?.number ?? 0
     this.#sequence = recovered.sequence
     this.#previous = recovered.previous
-    this.#lastIndex = base.index + entries.length
+    const last = entries.at(-1) ?? base
+    this.#last = { term: last.term, index: last.index }
+    this.#floor = base.index
+    this.#hardState = hardState
   }
 
   save(batch: Save, done: (error: StorageError | null) => void): void {
     if (this.#closing) throw new Error('bug: save after close')
     if (this.#pending !== null) throw new Error('bug: a save is in flight already')
-    if (batch.base !== undefined) throw new Error('bug: a base in this format')
-    checkSave(batch, { base: this.recovered.base, lastIndex: this.#lastIndex })
-    const bytes = this.#buffer(recordBytes(batch))
-    const checksum = encodeRecord(bytes, batch, {
-      seed: this.#seed,
-      sequence: this.#sequence + 1,
-      previous: this.#previous,
-    })
-    this.#pending = {
-      bytes,
-      checksum,
-      firstIndex: batch.entries[0]?.index ?? null,
-      lastIndex: batch.entries.at(-1)?.index ?? null,
-      done,
-    }
+    checkSave(batch, { floor: this.#floor, lastIndex: this.#last.index })
+    const active = this.#active
+    const startsSegment = active === null || !this.#fits(batch, active)
+    this.#pending = { batch, startsSegment, done, ...this.#encoded(batch, startsSegment) }
     if (this.#fatal !== null) this.#finishSoon(this.#fatal)
-    else if (batch.hardState === null && batch.entries.length === 0) this.#finishSoon(null)
+    else if (isEmpty(batch)) this.#finishSoon(null)
     else this.#place(this.#pending)
   }
 
-  compact(): void {}
+  compact(to: Index): void {
+    if (to > this.#last.index) throw new Error(`bug: compact to ${to} of ${this.#last.index}`)
+    this.#floor = Math.max(this.#floor, to)
+    this.#discardNext()
+  }
 
   close(done: () => void): void {
     if (this.#closed && this.#closeWaiters.length === 0) return this.#disk.soon(done)
     this.#closeWaiters.push(done)
     this.#closing = true
     this.#closeWhenIdle()
+  }
+
+  #fits(batch: Save, active: Segment): boolean {
+    // Version 1 knows no base: a program that reads no more than that must not take it for a torn batch.
+    if (batch.base !== undefined && active.version === 1) return false
+    return active.position + recordBytes(batch, null) <= active.sizeBytes
+  }
+
+  #encoded(batch: Save, startsSegment: boolean): { bytes: Uint8Array; checksum: number } {
+    const start = startsSegment ? this.#last : null
+    const hardState = batch.hardState ?? (startsSegment ? this.#hardState : null)
+    const full = { ...batch, hardState }
+    const bytes = this.#buffer(recordBytes(full, start))
+    const checksum = encodeRecord(bytes, full, {
+      seed: this.#seed,
+      sequence: this.#sequence + 1,
+      previous: this.#previous,
+      start,
+    })
+    return { bytes, checksum }
   }
 
   #buffer(sizeBytes: number): Uint8Array {
@@ -166,9 +195,7 @@ class Wal implements LogStorage {
   /** Finds the segment for the batch: the present one when it fits, else the next, which may have to be made first. */
   #place(pending: PendingSave): void {
     const active = this.#active
-    if (active !== null && active.position + pending.bytes.length <= active.sizeBytes) {
-      return this.#write(pending, active)
-    }
+    if (active !== null && !pending.startsSegment) return this.#write(pending, active)
     const [spare] = this.#spares
     // A batch that is larger than a segment makes the file of the next one grow.
     if (spare === undefined) mark('wal: a batch waits for its segment')
@@ -181,14 +208,16 @@ class Wal implements LogStorage {
     const number = this.#newest + 1
     const path = `${this.#directory}/${segmentName(number)}`
     const sizeBytes = this.#segmentBytes
-    const head = encodeSegmentHeader({ storageId: this.#storageId, number, sizeBytes })
+    const version = FORMAT_VERSION
+    const head = encodeSegmentHeader({ version, storageId: this.#storageId, number, sizeBytes })
     this.#preparing = true
     this.#disk.allocate(path, head, sizeBytes, (error, file) => {
       this.#preparing = false
       if (file !== null) {
         this.#newest = number
         this.#noRoomAhead = false
-        this.#spares.push({ path, number, sizeBytes, file, position: SEGMENT_HEADER_BYTES })
+        const position = SEGMENT_HEADER_BYTES
+        this.#spares.push({ path, number, version, sizeBytes, file, position, lastIndex: 0 })
       } else if (error?.code === 'disk-full') {
         mark('wal: no room for the next segment')
         this.#noRoomAhead = true
@@ -256,22 +285,69 @@ class Wal implements LogStorage {
   }
 
   #advance(pending: PendingSave, segment: Segment): void {
-    segment.position += pending.bytes.length
+    const { batch, bytes, checksum } = pending
+    segment.position += bytes.length
     this.#sequence++
-    this.#previous = pending.checksum
-    if (pending.firstIndex !== null && pending.lastIndex !== null) {
-      this.#lastIndex = pending.lastIndex
+    this.#previous = checksum
+    this.#hardState = batch.hardState ?? this.#hardState
+    if (segment !== this.#active) this.#take(segment)
+    if (batch.base !== undefined) this.#forget(batch.base, segment)
+    const last = batch.entries.at(-1)
+    if (last !== undefined) {
+      this.#last = { term: last.term, index: last.index }
+      segment.lastIndex = Math.max(segment.lastIndex, last.index)
     }
-    if (segment !== this.#active) {
-      if (this.#active !== null) mark('wal: the next segment is taken')
-      this.#active?.file.close(() => {})
-      this.#active = segment
-      this.#spares.shift()
-    }
+    if (batch.base !== undefined) this.#discardNext()
     const roomBytes = segment.sizeBytes - SEGMENT_HEADER_BYTES
     const late = segment.position - SEGMENT_HEADER_BYTES >= roomBytes * PREALLOCATE_AT
     const idle = !this.#preparing && !this.#noRoomAhead && !this.#closing
     if (late && idle && this.#spares.length === 0) this.#prepare()
+  }
+
+  #take(segment: Segment): void {
+    const full = this.#active
+    this.#active = segment
+    this.#spares.shift()
+    if (full === null) return
+    mark('wal: the next segment is taken')
+    full.file.close(() => {})
+    const { path, number, version, sizeBytes, lastIndex } = full
+    this.#old.push({ path, number, version, sizeBytes, lastIndex })
+  }
+
+  /** Nothing before this base, which is durable now, is needed any more. */
+  #forget(base: EntryId, segment: Segment): void {
+    mark('wal: a base takes the place of the log')
+    this.#last = { ...base }
+    this.#floor = base.index
+    segment.lastIndex = 0
+    for (const [i, old] of this.#old.entries()) this.#old[i] = { ...old, lastIndex: 0 }
+  }
+
+  /** One segment after the other, the oldest first: a crash in between leaves no hole. */
+  #discardNext(): void {
+    const [oldest] = this.#old
+    if (this.#isDiscarding || this.#closing || this.#fatal !== null) return
+    if (oldest === undefined || !this.#isCompacted(oldest)) return
+    mark('wal: a segment is removed')
+    this.#isDiscarding = true
+    this.#disk.discard(oldest.path, (error) => {
+      this.#isDiscarding = false
+      if (error === null) {
+        this.#old.shift()
+        this.#discardNext()
+      } else if (error.code !== 'disk-full') this.#fatal ??= error
+      if (this.#closing) this.#closeWhenIdle()
+    })
+  }
+
+  /** Segments of version 1 do not say where they begin: they can go only when all of them can, and one of version 2 follows. */
+  #isCompacted(oldest: SegmentPlace): boolean {
+    if (oldest.version > 1) return oldest.lastIndex <= this.#floor
+    return (
+      this.#active?.version !== 1 &&
+      this.#old.every(({ version, lastIndex }) => version > 1 || lastIndex <= this.#floor)
+    )
   }
 
   /** Nothing of this save goes to the disk, and it waits for no segment. */
@@ -292,7 +368,7 @@ class Wal implements LogStorage {
   }
 
   #closeWhenIdle(): void {
-    if (this.#pending !== null || this.#preparing || this.#closed) return
+    if (this.#pending !== null || this.#preparing || this.#isDiscarding || this.#closed) return
     this.#closed = true
     const files = [...this.#spares, ...(this.#active === null ? [] : [this.#active])]
     let open = files.length
@@ -307,4 +383,8 @@ class Wal implements LogStorage {
   #opened(place: SegmentPlace, position: number): Segment {
     return { ...place, file: this.#disk.open(place.path), position }
   }
+}
+
+function isEmpty({ hardState, entries, base }: Save): boolean {
+  return hardState === null && entries.length === 0 && base === undefined
 }

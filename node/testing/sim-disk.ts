@@ -4,7 +4,7 @@
  * failed fsync leaves its sectors marked clean, so that no later fsync saves them (docs/wal.md, assumption 4). Who decides about
  * delays and failures is outside: `DiskFate`.
  */
-import type { Disk, DiskFile, FileStat } from '../storage/disk.ts'
+import type { Disk, DiskFile, DiskReader, FileStat } from '../storage/disk.ts'
 import { StorageError } from '../storage/storage.ts'
 import type { Dice } from './dice.ts'
 
@@ -172,6 +172,10 @@ export class SimDisk implements Disk {
     return this.#files.get(path)?.bytes.slice() ?? null
   }
 
+  readPart(path: string, position: number, length: number): Uint8Array | null {
+    return this.#files.get(path)?.bytes.slice(position, position + length) ?? null
+  }
+
   list(path: string): string[] {
     const names = new Set<string>()
     for (const known of [...this.#files.keys(), ...this.#directories]) {
@@ -272,6 +276,38 @@ export class SimDisk implements Disk {
     }
   }
 
+  reader(path: string): DiskReader {
+    const file = this.#file(path)
+    return {
+      read: (position, length, done) => {
+        this.#background(`read ${path}`, path, length, {
+          abandon: () => {},
+          ended: (error) => {
+            // Reading needs no room.
+            if (error !== null && error.code !== 'disk-full') return done(error, null)
+            done(null, file.bytes.slice(position, position + length))
+          },
+        })
+      },
+      close: () => {},
+    }
+  }
+
+  move(from: string, to: string, done: (error: StorageError | null) => void): void {
+    this.#file(from)
+    const effect = () => {
+      const file = this.#files.get(from)
+      if (file === undefined) return
+      this.#files.delete(from)
+      this.#files.set(to, file)
+    }
+    this.#onceOrNot(`move ${from}`, from, effect, done)
+  }
+
+  discard(path: string, done: (error: StorageError | null) => void): void {
+    this.#onceOrNot(`discard ${path}`, path, () => this.#files.delete(path), done)
+  }
+
   soon(callback: () => void): void {
     this.#fate?.later(0, callback)
   }
@@ -299,6 +335,26 @@ export class SimDisk implements Disk {
         const count = error.code === 'disk-full' ? reached() : bytes.length
         file.write(position, bytes.subarray(0, count))
         if (error.code === 'io') file.syncFailed()
+        done(error)
+      },
+    })
+  }
+
+  /** A change of names: after a crash or a failed sync it has happened, or it has not. */
+  #onceOrNot(
+    name: string,
+    path: string,
+    effect: () => void,
+    done: (error: StorageError | null) => void,
+  ): void {
+    const maybe = () => {
+      if (this.#dice.below(2) === 0) effect()
+    }
+    this.#background(name, path, 0, {
+      abandon: maybe,
+      ended: (error) => {
+        if (error === null) effect()
+        else if (error.code === 'io') maybe()
         done(error)
       },
     })

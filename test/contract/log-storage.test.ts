@@ -3,7 +3,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { MemoryLog } from '../../node/storage/memory.ts'
 import { nodeDisk } from '../../node/storage/node-disk.ts'
-import type { LogStorage } from '../../node/storage/storage.ts'
+import type { LogStorage, Save } from '../../node/storage/storage.ts'
 import { openWal } from '../../node/storage/wal.ts'
 import {
   close,
@@ -119,6 +119,92 @@ function contract(name: string, makePlace: () => Place) {
     assert.throws(() => log.save({ hardState: null, entries: [entry(2)] }, () => {}), /bug/)
     assert.throws(() => log.save({ hardState: null, entries: [entry(1001)] }, () => {}), /bug/)
     await saved(log, { entries: [entry(1)] })
+    await close(log)
+  })
+
+  contracted('a base takes the place of everything before, and entries go on from it', async () => {
+    const place = makePlace()
+    let log = place.open()
+    await saved(log, { hardState: hardState(3, 5, 'v'), entries: entries(1, 9) })
+    const base = { term: 4, index: 20 }
+    await saved(log, { base, hardState: hardState(4, 20), entries: entries(21, 22, 4) })
+    log = await reopened(place, log)
+    assert.equal(log.recovered.base, base)
+    assert.is(log.recovered.firstIndex, 21)
+    assert.equal(contents(log), ['21:4:4.21', '22:4:4.22'])
+    assert.equal(log.recovered.hardState, hardState(4, 20))
+    await saved(log, { entries: entries(22, 23, 5) })
+    await saved(log, { base: { term: 5, index: 23 } })
+    log = await reopened(place, log)
+    assert.equal(log.recovered.base, { term: 5, index: 23 })
+    assert.equal(contents(log), [])
+    assert.equal(log.recovered.hardState, hardState(4, 20), 'a hard state outlives a base')
+    await saved(log, { entries: entries(24, 24, 5) })
+    log = await reopened(place, log)
+    assert.equal(contents(log), ['24:5:5.24'])
+    await close(log)
+  })
+
+  contracted('a base may be the first batch of all', async () => {
+    const place = makePlace()
+    let log = place.open()
+    await saved(log, { base: { term: 2, index: 7 }, hardState: hardState(2, 7) })
+    await saved(log, { entries: entries(8, 9, 2) })
+    log = await reopened(place, log)
+    assert.equal(log.recovered.base, { term: 2, index: 7 })
+    assert.equal(contents(log), ['8:2:2.8x', '9:2:2.9x'])
+    await close(log)
+  })
+
+  contracted('what is compacted may be gone, what is above it stays', async () => {
+    const place = makePlace()
+    let log = place.open()
+    for (let round = 0; round < 30; round++) {
+      const first = 1 + 4 * round
+      const term = 1 + Math.floor(round / 3)
+      await saved(log, {
+        hardState: hardState(term, first),
+        entries: entries(first, first + 3, term, 600),
+      })
+      if (round % 4 === 3) log.compact(first - 5)
+      if (round % 7 === 6) log = await reopened(place, log)
+      const { base, firstIndex } = log.recovered
+      assert.is(firstIndex, base.index + 1)
+      assert.ok(base.index <= Math.max(0, first - 5))
+    }
+    log = await reopened(place, log)
+    const { base, entries: held, hardState: state } = log.recovered
+    assert.ok(base.index > 60, `compacted up to ${base.index}`)
+    assert.is(base.term, 1 + Math.floor((base.index - 1) / 12))
+    assert.equal(state, hardState(10, 117))
+    assert.equal(
+      held.map(({ index, term }) => `${index}:${term}`),
+      Array.from({ length: 120 - base.index }, (_, i) => {
+        const index = base.index + 1 + i
+        return `${index}:${1 + Math.floor((index - 1) / 12)}`
+      }),
+    )
+    await close(log)
+  })
+
+  contracted('misuse of base and compact is a bug', async () => {
+    const log = makePlace().open()
+    const fails = (batch: Partial<Save>) =>
+      assert.throws(() => log.save({ hardState: null, entries: [], ...batch }, () => {}), /bug/)
+    fails({ base: { term: 0, index: 0 } })
+    fails({ base: { term: 1, index: 2 ** 53 } })
+    fails({ base: { term: 1, index: 5 }, entries: entries(5, 5) })
+    fails({ base: { term: 1, index: 5 }, entries: entries(7, 7) })
+    assert.throws(() => log.compact(1), /bug/)
+    await saved(log, { base: { term: 1, index: 5 }, entries: entries(6, 9) })
+    fails({ base: { term: 1, index: 4 } })
+    fails({ entries: entries(5, 5) })
+    assert.throws(() => log.compact(10), /bug/)
+    log.compact(3)
+    log.compact(7)
+    fails({ entries: entries(7, 7) })
+    fails({ base: { term: 1, index: 6 } })
+    await saved(log, { entries: entries(8, 8, 2) })
     await close(log)
   })
 

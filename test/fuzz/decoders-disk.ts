@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto'
 import fc from 'fast-check'
 import * as assert from 'uvu/assert'
+import type { EntryId } from '../../node/raft/types.ts'
 import { crc32 } from '../../node/storage/crc.ts'
 import { type Endpoint, readEndpoint, readTopic, writeTopic } from '../../node/storage/directory.ts'
 import { type IdentityRecord, openIdentity, readIdentity } from '../../node/storage/identity.ts'
@@ -49,25 +50,35 @@ const view = (all: Uint8Array): DataView => new DataView(all.buffer, all.byteOff
 // --- the log --------------------------------------------------------------------------------------------------------
 
 interface Batch extends Save {
+  readonly start: EntryId | null
   readonly sequence: number
   readonly previous: number
 }
 
-export const batch: fc.Arbitrary<Batch> = fc.record({
-  hardState: fc.option(hardState),
-  entries,
-  sequence: u64,
-  previous: u32,
-})
+const entryId: fc.Arbitrary<EntryId> = fc.record({ term: u64, index: u64 })
 
-function writeRecord({ sequence, previous, ...save }: Batch): Uint8Array {
-  const made = new Uint8Array(recordBytes(save))
-  encodeRecord(made, save, { seed: SEED, sequence, previous })
+export const batch: fc.Arbitrary<Batch> = fc.record(
+  {
+    hardState: fc.option(hardState),
+    entries,
+    sequence: u64,
+    previous: u32,
+    start: fc.option(entryId),
+    base: entryId,
+  },
+  { requiredKeys: ['hardState', 'entries', 'sequence', 'previous', 'start'] },
+)
+
+function writeRecord({ sequence, previous, start, ...save }: Batch): Uint8Array {
+  const made = new Uint8Array(recordBytes(save, start))
+  encodeRecord(made, save, { seed: SEED, sequence, previous, start })
   return made
 }
 
-function batchOf({ hardState: state, entries: all, sequence, previous }: LogRecord): Batch {
-  return { hardState: state, entries: all, sequence, previous }
+function batchOf(record: LogRecord): Batch {
+  const { hardState: state, entries: all, sequence, previous, start, base } = record
+  const read = { hardState: state, entries: all, sequence, previous, start }
+  return base === null ? read : { ...read, base }
 }
 
 /** A record whose checksums fit, whatever its fields say. */
@@ -101,7 +112,11 @@ const pieces = fc
 /** What was read is all that stands in the body, and nothing of what stands behind it. */
 function recordIsSound(record: LogRecord, input: Uint8Array): void {
   assert.ok(record.end <= input.length)
-  assert.is(recordBytes(batchOf(record)), record.end - record.at, 'more was read than stands there')
+  assert.is(
+    recordBytes(batchOf(record), record.start),
+    record.end - record.at,
+    'more was read than stands there',
+  )
   const vote = record.hardState?.vote ?? ''
   // The decoder takes a vote that is no ASCII; nobody writes one.
   if (/[^\0-\x7f]/.test(vote)) return
@@ -118,7 +133,7 @@ const LOG: readonly AnyRow[] = [
     name: 'segment header',
     covers: [`${SEGMENT}#decodeSegmentHeader`],
     kind: 'bytes',
-    values: fc.record({ storageId, number: u64, sizeBytes: u64 }),
+    values: fc.record({ version: fc.constantFrom(1, 2), storageId, number: u64, sizeBytes: u64 }),
     encode: encodeSegmentHeader,
     decode: (input) => orFault(decodeSegmentHeader(input)),
     reseal: (bytes) => {
@@ -132,9 +147,9 @@ const LOG: readonly AnyRow[] = [
     covers: [`${SEGMENT}#decodeRecordHeader`],
     kind: 'bytes',
     values: batch.map((one) => decodeRecordHeader(writeRecord(one), 0, SEED) as RecordHeader),
-    encode: ({ sequence, previous, hasHardState, bodyBytes, entryCount }) => {
-      const made = writeRecord({ sequence, previous, hardState: null, entries: [] })
-      view(made).setUint8(5, hasHardState ? 1 : 0)
+    encode: ({ sequence, previous, hasHardState, hasStart, hasBase, bodyBytes, entryCount }) => {
+      const made = writeRecord({ ...AFTER_FIVE, sequence, previous })
+      view(made).setUint8(5, Number(hasHardState) + 2 * Number(hasStart) + 4 * Number(hasBase))
       view(made).setUint32(20, bodyBytes)
       view(made).setUint32(24, entryCount)
       return resealedRecord(made)
@@ -191,7 +206,13 @@ const LOG: readonly AnyRow[] = [
   }),
 ]
 
-const AFTER_FIVE: Batch = { hardState: null, entries: [], sequence: 6, previous: 1 }
+const AFTER_FIVE: Batch = {
+  hardState: null,
+  entries: [],
+  sequence: 6,
+  previous: 1,
+  start: null,
+}
 
 // --- the files of a data directory ------------------------------------------------------------------------------------
 

@@ -296,8 +296,8 @@ export class HostileWorld {
     if (ready.save === null) return null
     assert.is(this.#saving, null, 'two saves at a time')
     this.#saving = ready.save
-    const bytes = new Uint8Array(recordBytes(ready.save))
-    encodeRecord(bytes, ready.save, { seed: 0, sequence: 1, previous: 0 })
+    const bytes = new Uint8Array(recordBytes(ready.save, null))
+    encodeRecord(bytes, ready.save, { seed: 0, sequence: 1, previous: 0, start: null })
     return decodeRecord(bytes, 0, 0).ok ? null : 'unreadable: a record of the log'
   }
 }

@@ -2,7 +2,7 @@
  * A disk in memory for one test: files are byte arrays that anybody may damage, a write is seen at once, callbacks run when `settle`
  * is called. It never fails unless it is told to.
  */
-import type { DiskFile, FileStat, HostDisk } from '../../node/storage/disk.ts'
+import type { DiskFile, DiskReader, FileStat, HostDisk } from '../../node/storage/disk.ts'
 import { StorageError } from '../../node/storage/storage.ts'
 
 export class MemoryDisk implements HostDisk {
@@ -38,6 +38,10 @@ export class MemoryDisk implements HostDisk {
 
   read(path: string): Uint8Array | null {
     return this.files.get(path)?.slice() ?? null
+  }
+
+  readPart(path: string, position: number, length: number): Uint8Array | null {
+    return this.files.get(path)?.slice(position, position + length) ?? null
   }
 
   list(path: string): string[] {
@@ -111,6 +115,36 @@ export class MemoryDisk implements HostDisk {
         this.soon(() => done(error))
       },
     }
+  }
+
+  reader(path: string): DiskReader {
+    const bytes = this.#file(path)
+    return {
+      read: (position, length, done) => {
+        const fault = this.#takeFault()
+        this.soon(() => {
+          if (fault !== null) done(new StorageError('io', 'injected', { path }), null)
+          else done(null, (this.files.get(path) ?? bytes).slice(position, position + length))
+        })
+      },
+      close: () => {},
+    }
+  }
+
+  move(from: string, to: string, done: (error: StorageError | null) => void): void {
+    this.#change(from, () => this.rename(from, to), done)
+  }
+
+  discard(path: string, done: (error: StorageError | null) => void): void {
+    this.#change(path, () => this.remove(path), done)
+  }
+
+  #change(path: string, effect: () => void, done: (error: StorageError | null) => void): void {
+    const fault = this.#takeFault()
+    this.soon(() => {
+      if (fault === null) effect()
+      done(fault === null ? null : new StorageError(fault.code, 'injected', { path }))
+    })
   }
 
   soon(callback: () => void): void {

@@ -4,11 +4,17 @@
  * that was not.
  */
 import * as assert from 'uvu/assert'
-import type { Entry, HardState } from '../../node/raft/types.ts'
 import { dumpLog } from '../../node/storage/dump.ts'
-import type { LogStorage, Recovered, Save, StorageError } from '../../node/storage/storage.ts'
+import type { LogStorage, Save, StorageError } from '../../node/storage/storage.ts'
 import { openWal } from '../../node/storage/wal.ts'
-import { comparable } from './laws.ts'
+import {
+  difference,
+  EMPTY_LOG,
+  type LogImage,
+  lastOf,
+  withBatch,
+  withCompact,
+} from '../support/log-image.ts'
 import { MemoryDisk } from './memory-disk.ts'
 
 export const DIRECTORY = '/d/wal'
@@ -16,28 +22,6 @@ export const STORAGE_ID = '00112233445566778899aabbccddeeff'
 const SECTOR_BYTES = 512
 /** The smallest there is: a header block and 4 KiB of records. */
 const SEGMENT_BYTES = 8192
-
-/** What a log holds, as far as anybody may rely on it. */
-export interface Held {
-  readonly hardState: HardState | null
-  readonly entries: readonly Entry[]
-}
-
-export const NOTHING: Held = { hardState: null, entries: [] }
-
-export function with_(held: Held, batch: Save): Held {
-  const first = batch.entries[0]
-  const kept = first === undefined ? held.entries : held.entries.slice(0, first.index - 1)
-  return { hardState: batch.hardState ?? held.hardState, entries: [...kept, ...batch.entries] }
-}
-
-export function heldBy({ hardState, entries }: Recovered): Held {
-  return { hardState, entries }
-}
-
-export function same(a: Held, b: Held): boolean {
-  return comparable(a) === comparable(b)
-}
 
 export function open(disk: MemoryDisk, create: boolean): LogStorage {
   return openWal({
@@ -57,6 +41,10 @@ export interface Step {
   readonly rise: boolean
   readonly vote: string | null
   readonly what: 'saved' | 'no room' | 'power cut' | 'fsync fails'
+  /** How much of the log is compacted before the save, in percent; more than 100: nothing. */
+  readonly compact: number
+  /** So far ahead lies the base that takes the place of the log; 0: none. */
+  readonly ahead: number
   /** For a failure: how much reaches the file. For a power cut: after how many callbacks. */
   readonly after: number
   /** One bit a sector: whether it reached the disk. */
@@ -67,18 +55,20 @@ export class WalWorld {
   #disk = new MemoryDisk()
   #log: LogStorage
   /** What was acknowledged. */
-  #held: Held = NOTHING
+  #held: LogImage = EMPTY_LOG
   /** Batches that nobody was told are saved since then, one of which may be there all the same. */
   #maybe: Save[] = []
   #term = 1
   restarts = 0
   survived = 0
+  compacted = 0
 
   constructor() {
     this.#log = open(this.#disk, true)
   }
 
   run(step: Step): void {
+    this.#compact(step.compact)
     const batch = this.#batchOf(step)
     const before = this.#disk.copy()
     const written: { path: string; position: number; bytes: Uint8Array }[] = []
@@ -99,14 +89,18 @@ export class WalWorld {
   restart(): void {
     this.restarts++
     this.#disk = this.#disk.copy()
-    this.#log = open(this.#disk, same(this.#held, NOTHING))
-    const found = heldBy(this.#log.recovered)
-    const survivor = this.#maybe.find((batch) => same(found, with_(this.#held, batch)))
-    if (survivor !== undefined && !same(found, this.#held)) {
+    const isBlank = this.#held === EMPTY_LOG
+    this.#log = open(this.#disk, isBlank)
+    const { recovered } = this.#log
+    const survivor = this.#maybe.find(
+      (batch) => difference(withBatch(this.#held, batch), recovered) === null,
+    )
+    if (survivor !== undefined && difference(this.#held, recovered) !== null) {
       this.#acknowledge(survivor)
       this.survived++
     }
-    assert.is(comparable(found), comparable(this.#held), 'the log is not what was acknowledged')
+    assert.is(difference(this.#held, recovered), null, 'the log is not what was acknowledged')
+    if (recovered.base.index > this.#held.base.index) this.compacted++
     this.#maybe = []
     // What a save without room has left in an earlier segment may lie there; it is no record of any batch.
     for (const line of dumpLog(this.#disk, DIRECTORY)) {
@@ -115,14 +109,28 @@ export class WalWorld {
   }
 
   #acknowledge(batch: Save): void {
-    this.#held = with_(this.#held, batch)
+    this.#held = withBatch(this.#held, batch)
     this.#maybe = []
   }
 
-  #batchOf({ back, sizes, rise, vote }: Step): Save {
-    const { entries } = this.#held
+  /** Up to some entry that no later batch rewrites: what is compacted was committed. */
+  #compact(percent: number): void {
+    const { base, compacted } = this.#held
+    const floor = Math.max(base.index, compacted)
+    const room = lastOf(this.#held).index - floor
+    if (percent > 100 || room === 0) return
+    const to = floor + Math.ceil((room * percent) / 100)
+    this.#log.compact(to)
+    this.#held = withCompact(this.#held, to)
+  }
+
+  #batchOf({ back, sizes, rise, vote, ahead }: Step): Save {
+    const { compacted, base: old } = this.#held
     if (rise) this.#term++
-    const first = Math.max(1, entries.length + 1 - (back % 4))
+    const last = lastOf(this.#held).index
+    const base = ahead === 0 ? undefined : { term: this.#term, index: last + ahead }
+    const floor = Math.max(old.index, compacted)
+    const first = base === undefined ? Math.max(floor, last - (back % 4)) + 1 : base.index + 1
     const made = sizes.map((size, at) => ({
       term: this.#term,
       index: first + at,
@@ -131,6 +139,7 @@ export class WalWorld {
     }))
     const hardState = vote === null ? null : { term: this.#term, vote, commit: 0 }
     // A batch of nothing is no batch.
+    if (base !== undefined) return { hardState, entries: made, base }
     if (made.length === 0 && hardState === null) return this.#batchOf({ ...EMPTY, vote: 'n' })
     return { hardState, entries: made }
   }
@@ -161,6 +170,8 @@ const EMPTY: Step = {
   rise: false,
   vote: null,
   what: 'saved',
+  compact: 101,
+  ahead: 0,
   after: 0,
   sectors: 0,
 }

@@ -223,11 +223,13 @@ damage('any flipped bit of an earlier batch is refused at the start of that batc
 
 damage('any flipped bit of a segment header is refused', async () => {
   const header = encodeSegmentHeader({
+    version: 2,
     storageId: STORAGE_ID,
     number: 3,
     sizeBytes: SMALL_SEGMENT_BYTES,
   })
   assert.equal(decodeSegmentHeader(header), {
+    version: 2,
     storageId: STORAGE_ID,
     number: 3,
     sizeBytes: SMALL_SEGMENT_BYTES,

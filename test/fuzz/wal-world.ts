@@ -113,12 +113,13 @@ export class WalWorld {
     this.#maybe = []
   }
 
-  /** Up to some entry that no later batch rewrites: what is compacted was committed. */
+  /** Up to some entry that no batch rewrites, one that may still be found included: what is compacted was committed. */
   #compact(percent: number): void {
     const { base, compacted } = this.#held
     const floor = Math.max(base.index, compacted)
-    const room = lastOf(this.#held).index - floor
-    if (percent > 100 || room === 0) return
+    const rewritten = this.#maybe.map(({ entries }) => (entries[0]?.index ?? Infinity) - 1)
+    const room = Math.min(lastOf(this.#held).index, ...rewritten) - floor
+    if (percent > 100 || room <= 0) return
     const to = floor + Math.ceil((room * percent) / 100)
     this.#log.compact(to)
     this.#held = withCompact(this.#held, to)

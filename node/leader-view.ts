@@ -67,6 +67,11 @@ export class LeaderViews {
     return this.#caughtUp
   }
 
+  /** The last one that the present leader told; null on the leader. */
+  get heard(): LeaderView | null {
+    return this.#heard
+  }
+
   /** This node's own as leader, the last one heard as follower. */
   get view(): LeaderView | null {
     return this.#raft.role === 'leader' ? viewOf(this.#raft, this.#patienceTicks) : this.#heard

@@ -33,6 +33,7 @@ import {
 } from './replica-effects.ts'
 import type { HashAt, ServiceRequest } from './request.ts'
 import { isCommand, type Pending, RequestTable } from './request-table.ts'
+import { Staleness } from './staleness.ts'
 
 export interface ReplicaOptions extends AppliedStateOptions {
   readonly raft: RaftOptions
@@ -57,6 +58,7 @@ export class Replica {
   #tick = 0
   #seen: { role: Role; leader: PeerId | null; term: Term; configurationIndex: Index }
   readonly #views: LeaderViews
+  readonly #staleness: Staleness
   readonly #desk: MembershipDesk<Asker>
   readonly #out = new Outbox()
   readonly #answers = new Answers(this.#requests, this.#out)
@@ -78,6 +80,7 @@ export class Replica {
     })
     const everyTicks = options.leaderViewTicks
     this.#views = new LeaderViews(this.#raft, { everyTicks, patienceTicks: electionTicks })
+    this.#staleness = new Staleness(this.#raft)
     this.#desk = new MembershipDesk<Asker>({
       raft: this.#raft,
       committed: () => this.#raft.log.configurationAt(this.#raft.log.appliedIndex),
@@ -111,9 +114,9 @@ export class Replica {
     return leader !== null && this.#views.caughtUp
   }
 
-  /** Null: nobody is known to lead. */
+  /** How old a local read may be; null: this node has never had everything. */
   get lagTicks(): number | null {
-    return this.#raft.leader === null ? null : this.#raft.ticksSinceLeader
+    return this.#staleness.lagTicks(this.#tick)
   }
 
   /** The hash of the whole applied state: the machine's and the sessions'. */
@@ -237,6 +240,7 @@ export class Replica {
     this.#desk.applied()
     this.#noteLeadership()
     this.#views.noteApplied()
+    this.#staleness.note(this.#tick, this.#views.heard)
     this.#reads.serveDue()
     this.#shareView()
     for (const event of ready.events) {

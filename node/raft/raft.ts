@@ -52,6 +52,7 @@ export class Raft {
   /** Set exactly while the role is leader. */
   #leadership: Leadership | null = null
   #leader: PeerId | null = null
+  #leaderCommit: Index = 0
 
   readonly #campaign: Campaign
   readonly #watch = new Watch()
@@ -116,6 +117,11 @@ export class Raft {
   /** As leader: an entry of this term is committed, so that reads and membership changes may start. */
   get termCommitted(): boolean {
     return this.#leadership?.termCommitted ?? false
+  }
+
+  /** As follower: the highest commit index that the present leader has told of, whether or not this log reaches so far. */
+  get leaderCommit(): Index {
+    return this.#leaderCommit
   }
 
   /** Ticks since the leader was last heard, 0 on a leader. */
@@ -309,6 +315,7 @@ export class Raft {
     if (term > this.term) this.#disk.change(term, null)
     this.#role = 'follower'
     this.#leader = leader
+    this.#leaderCommit = 0
     this.#echoes.reset()
     if (this.#leadership !== null) {
       const { reads, outcomes } = this.#leadership.end()
@@ -399,6 +406,7 @@ export class Raft {
 
   #onAppend(from: PeerId, message: Append): void {
     const { term } = message
+    this.#leaderCommit = Math.max(this.#leaderCommit, message.commit)
     if (message.prevIndex < this.#log.commitIndex) {
       mark('raft: an Append begins below the commit index')
       // What is committed here is in every leader's log: a late or repeated message, nothing to compare.

@@ -49,3 +49,10 @@ export type PeerFrame =
       readonly offset: number
       readonly bytes: Uint8Array
     }
+  /** To the leader: a hash that the sender noted, 16 hex digits. From it: the one that a quorum has there, and the receiver has not. */
+  | {
+      readonly type: 'stateHash'
+      readonly index: Index
+      readonly hashVersion: number
+      readonly hash: string
+    }

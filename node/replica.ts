@@ -6,6 +6,7 @@ import { MalformedError } from '../client/bytes.ts'
 import { Answers } from './answers.ts'
 import { AppliedState, type AppliedStateOptions } from './applied-state.ts'
 import { decodeChangeAnswer } from './change-request.ts'
+import { StateComparison } from './divergence.ts'
 import { type Forward, Forwards } from './forwards.ts'
 import { type LeaderView, LeaderViews } from './leader-view.ts'
 import { type Asker, LinearizableReads } from './linearizable-reads.ts'
@@ -60,6 +61,7 @@ export class Replica {
   readonly #views: LeaderViews
   readonly #staleness: Staleness
   readonly #desk: MembershipDesk<Asker>
+  readonly #comparison: StateComparison
   readonly #out = new Outbox()
   readonly #answers = new Answers(this.#requests, this.#out)
 
@@ -87,6 +89,13 @@ export class Replica {
       answer: (asker, answer) => this.#answers.change(asker, answer),
       giveBack: (asker) => this.#refuse(asker),
     })
+    this.#comparison = new StateComparison({
+      raft: this.#raft,
+      hashes: () => this.#applied.hashes,
+      kept: options.hashesKept,
+      transferTicks: 2 * electionTicks,
+      say: (to, report) => this.#send(to, { type: 'stateHash', ...report }),
+    })
     const { role, leader, term } = this.#raft
     this.#seen = { role, leader, term, configurationIndex: 0 }
   }
@@ -110,6 +119,7 @@ export class Replica {
   /** This node knows a leader and has applied all that the leader had committed when last heard. */
   get caughtUp(): boolean {
     const { role, termCommitted, leader, log } = this.#raft
+    if (this.#comparison.quarantined) return false
     if (role === 'leader') return termCommitted && log.appliedIndex === log.commitIndex
     return leader !== null && this.#views.caughtUp
   }
@@ -128,6 +138,11 @@ export class Replica {
     return this.#applied.hashes
   }
 
+  /** Whether the states of the members are one, as far as this node knows. */
+  get comparison(): Pick<StateComparison, 'quarantined' | 'odd' | 'alarm'> {
+    return this.#comparison
+  }
+
   /** The leader's view of the members: this node's own as leader, the last one heard as follower. */
   get view(): LeaderView | null {
     return this.#views.view
@@ -143,6 +158,7 @@ export class Replica {
   tick(): void {
     this.#tick++
     this.#raft.tick()
+    this.#comparison.tick()
     // A few times a second is exact enough for time-outs of seconds.
     if (this.#tick % 2 === 0) {
       for (const pending of this.#requests.expired(this.#tick)) this.#timeOut(pending)
@@ -161,6 +177,8 @@ export class Replica {
         return this.#onForwardReply(from, frame)
       case 'leaderView':
         return this.#views.hear(from, frame.term, frame.body)
+      case 'stateHash':
+        return this.#comparison.hear(from, frame)
       case 'founding':
       case 'removed':
       case 'snapshotPull':
@@ -216,7 +234,7 @@ export class Replica {
 
   /** Hands leadership to the voter that is furthest, if there is one. */
   handOver(): boolean {
-    const best = this.#raft.tracker.furthestVoter()
+    const best = this.#raft.tracker.furthestVoter(this.#comparison.odd)
     return best !== null && this.#raft.transferLeadership(best)
   }
 
@@ -243,13 +261,15 @@ export class Replica {
     this.#staleness.note(this.#tick, this.#views.heard)
     this.#reads.serveDue()
     this.#shareView()
+    const alarm = this.#comparison.turn()
+    if (alarm !== null) this.#event('state.diverged', 'error', { detail: alarm })
     for (const event of ready.events) {
       const { event: name, level, fields } = replicaEventOf(event, (peer) => this.memberOf(peer))
       this.#event(name, level, fields)
     }
     const { appliedIndex, commitIndex } = this.#raft.log
-    const { save, wakeInMs } = ready
-    return { ...this.#out.take(), save, wakeInMs, more: appliedIndex < commitIndex }
+    const more = appliedIndex < commitIndex
+    return { ...this.#out.take(), save: ready.save, wakeInMs: ready.wakeInMs, more }
   }
 
   // --- sending requests where they can be answered --------------------------------------------------------------
@@ -257,7 +277,7 @@ export class Replica {
   #dispatch(): void {
     const due = this.#requests.takeDue(this.#tick)
     if (due.length === 0) return
-    const { leader, role } = this.#raft
+    const [{ role }, { leader }] = [this.#raft, this.#comparison]
     const reads: Pending[] = []
     for (const pending of due) {
       if (leader === null) this.#noLeader(pending)
@@ -359,7 +379,7 @@ export class Replica {
   #onForward(from: PeerId, frame: PeerFrame & { type: 'forward' }): void {
     const asker: Asker = { type: 'peer', peer: from, requestId: frame.requestId }
     // A node that does not lead says so; it never forwards a forwarded request (HAZARDS: forwarding loop).
-    if (this.#raft.role !== 'leader') {
+    if (this.#raft.role !== 'leader' || this.#comparison.quarantined) {
       mark('replica: a forward reaches a node that does not lead')
       return this.#answers.reply(asker, 'not-leader')
     }
@@ -400,12 +420,14 @@ export class Replica {
     if (proposed === null) return
     for (const asker of proposed.askers) {
       // Another leader's entry took the place: what was asked for is not in the log, or stands elsewhere in it.
-      if (!proposed.same) this.#refuse(asker)
+      if (!proposed.same || this.#comparison.quarantined) this.#refuse(asker)
       else this.#answers.done(asker, entry.index, outcome)
     }
   }
 
   #answerQuery(requestId: number, query: Uint8Array): void {
+    const { quarantined, alarm } = this.#comparison
+    if (quarantined) return this.#answers.fail(requestId, 'no-leader', alarm ?? 'in quarantine')
     try {
       const body = this.#applied.query(query)
       this.#answers.finish(requestId, { ok: true, index: this.#raft.log.appliedIndex, body })

@@ -301,6 +301,8 @@ export class Runtime implements Service, TransportEvents {
     }
     if (this.#replica.committed === null) return { ready: false, reason: 'waits for admission' }
     if (this.#replica.raft.leader === null) return { ready: false, reason: 'knows no leader' }
+    const { quarantined, alarm } = this.#replica.comparison
+    if (quarantined) return { ready: false, reason: alarm ?? 'in quarantine' }
     if (!this.#replica.caughtUp) return { ready: false, reason: 'has not caught up yet' }
     return { ready: true, reason: 'ok' }
   }
@@ -371,6 +373,9 @@ export class Runtime implements Service, TransportEvents {
       this.#answers.delete(requestId)
       callback?.(answer)
     }
+    const { alarm } = replica.comparison
+    if (alarm !== null) this.#alarms.raise('divergence', alarm)
+    else this.#alarms.clear('divergence')
     const { leader, term } = replica.raft
     this.#leaderWatch.note(leader, term, () => leaderInfo(this.#statusParts(), replica))
     if (wakeInMs !== null) this.#wakeReplica(replica, wakeInMs)

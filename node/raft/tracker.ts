@@ -14,6 +14,8 @@ const EMPTY: Configuration = {
   nextMemberId: 1,
 }
 
+const NOBODY: ReadonlySet<PeerId> = new Set()
+
 export class Tracker {
   readonly self: PeerId
   readonly progress = new Map<PeerId, Progress>()
@@ -32,6 +34,10 @@ export class Tracker {
 
   get peers(): readonly PeerId[] {
     return this.#peers
+  }
+
+  get quorum(): Quorum {
+    return this.#quorum
   }
 
   /** Voters of either half, each once. */
@@ -90,10 +96,10 @@ export class Tracker {
     return this.#holds((peer) => (this.progress.get(peer)?.readRound ?? 0) >= readRound)
   }
 
-  /** Of the other voters that were heard lately, the one with most of the log. */
-  furthestVoter(): PeerId | null {
+  /** Of the other voters that were heard lately, the one with most of the log; none of `unfit`. */
+  furthestVoter(unfit: ReadonlySet<PeerId> = NOBODY): PeerId | null {
     const [best] = [...this.progress]
-      .filter(([peer, { active }]) => active && this.voters.includes(peer))
+      .filter(([peer, { active }]) => active && this.voters.includes(peer) && !unfit.has(peer))
       .sort(([, a], [, b]) => b.matchIndex - a.matchIndex)
     return best?.[0] ?? null
   }

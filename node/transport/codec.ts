@@ -48,8 +48,10 @@ const TYPES = {
   removed: 20,
   snapshotPull: 24,
   snapshotChunk: 25,
+  stateHash: 26,
 } as const
 
+const STATE_HASH_BYTES = 8
 const OPERATIONS = ['command', 'readIndex', 'change'] as const
 const OUTCOMES = ['done', 'not-leader', 'overloaded', 'disk-full', 'closing'] as const
 const REASONS: readonly RefusalReason[] = [
@@ -91,6 +93,8 @@ function bodyBytes(frame: WireFrame): number {
       return CHECKSUM_BYTES + 8 + 4
     case 'snapshotChunk':
       return CHECKSUM_BYTES + 8 + frame.bytes.length
+    case 'stateHash':
+      return 8 + 4 + STATE_HASH_BYTES
     case 'raft':
       return raftBytes(frame.message)
   }
@@ -171,6 +175,10 @@ function writeBody(view: DataView, bytes: Uint8Array, at: number, frame: WireFra
       if (frame.type === 'snapshotChunk') bytes.set(frame.bytes, at + CHECKSUM_BYTES + 8)
       else view.setUint32(at + CHECKSUM_BYTES + 8, frame.lengthBytes)
       return
+    case 'stateHash':
+      writeU64(view, at, frame.index)
+      view.setUint32(at + 8, frame.hashVersion)
+      return writeHex(bytes, at + 12, frame.hash)
     case 'removed':
       return
     case 'raft':
@@ -269,6 +277,13 @@ function readFrame(type: number, reader: BodyReader): WireFrame {
         checksum: reader.hex(CHECKSUM_BYTES),
         offset: reader.u64(),
         bytes: reader.rest(),
+      }
+    case TYPES.stateHash:
+      return {
+        type: 'stateHash',
+        index: reader.u64(),
+        hashVersion: reader.u32(),
+        hash: reader.hex(STATE_HASH_BYTES),
       }
     default:
       return { type: 'raft', message: readRaft(type, reader) }

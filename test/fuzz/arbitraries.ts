@@ -298,6 +298,12 @@ export const requestFrame: fc.Arbitrary<PeerFrame> = fc.oneof(
     offset: u64,
     bytes: bytes,
   }),
+  fc.record({
+    type: fc.constant('stateHash' as const),
+    index: u64,
+    hashVersion: fc.oneof(fc.constant(1), u32),
+    hash: hex(16),
+  }),
 )
 
 const controlFrame: fc.Arbitrary<ControlFrame> = fc.oneof(

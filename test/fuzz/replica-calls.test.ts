@@ -255,7 +255,8 @@ class World {
       this.#receive(from, { type: 'forward', requestId: which, operation: 'command', body })
     } else if (frame.type === 'forward' && which < 4) {
       this.#receive(from, { ...frame, body: COMMANDS[which] as Uint8Array })
-    } else if (frame.type !== 'raft') this.#receive(from, frame)
+    } else if (frame.type === 'stateHash') this.#receive(from, { ...frame, index: which })
+    else if (frame.type !== 'raft') this.#receive(from, frame)
   }
 
   #receive(from: PeerId, frame: PeerFrame): void {

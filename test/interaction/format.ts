@@ -184,6 +184,8 @@ export function frameText(words: Words, frame: PeerFrame): string {
     }
     case 'leaderView':
       return `leaderView term=${frame.term} ${textOf(frame.body)}`
+    case 'stateHash':
+      return `stateHash index=${frame.index} ${frame.hash}`
     case 'founding':
     case 'removed':
     case 'snapshotPull':

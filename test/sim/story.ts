@@ -14,6 +14,8 @@ export function describeFrame(frame: PeerFrame): string {
       return `forwardReply ${frame.requestId} ${frame.outcome} at ${frame.index}`
     case 'removed':
       return frame.type
+    case 'stateHash':
+      return `stateHash ${frame.hash} at ${frame.index}`
     case 'leaderView':
       return `leaderView of term ${frame.term}`
     case 'snapshotPull':

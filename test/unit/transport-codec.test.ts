@@ -149,6 +149,12 @@ const frame: fc.Arbitrary<WireFrame> = fc.oneof(
     body,
   }),
   fc.record({ type: fc.constant('leaderView' as const), term, body }),
+  fc.record({
+    type: fc.constant('stateHash' as const),
+    index: u64,
+    hashVersion: u32,
+    hash: hex(16),
+  }),
   fc.record({ type: fc.constant('removed' as const) }),
   fc.record({
     type: fc.constant('snapshotPull' as const),
@@ -193,7 +199,7 @@ codec('a batch comes back as it was', () => {
     }),
     { numRuns: 500 },
   )
-  assert.is(seen.size, 23, `every kind of frame was tried: ${[...seen]}`)
+  assert.is(seen.size, 24, `every kind of frame was tried: ${[...seen]}`)
 })
 
 codec('a decoded batch stands at any offset of its buffer', () => {

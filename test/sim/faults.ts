@@ -29,6 +29,8 @@ export interface FaultWorld {
   readonly leader: () => SimMachine | null
   /** So many of those who come to lead are killed soon after. */
   readonly doomLeaders: (count: number) => void
+  /** False: not now, or never in this world. */
+  readonly corrupt: (machine: SimMachine) => boolean
   readonly count: (fault: string) => void
   readonly tell: (text: () => string) => void
 }
@@ -129,6 +131,8 @@ export class Faults {
       case 'slow':
       case 'transfer':
         return this.#onProcess(kind)
+      case 'corruptState':
+        return this.#world.corrupt(this.#target())
       default:
         return this.#onDisk(kind)
     }

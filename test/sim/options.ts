@@ -42,6 +42,7 @@ export const FAULT_KINDS = [
   'truncate',
   'wipe',
   'transfer',
+  'corruptState',
 ] as const
 export type FaultKind = (typeof FAULT_KINDS)[number]
 

@@ -42,6 +42,8 @@ const DEEP_EVERY = 1024
 export class Oracle {
   readonly model = new Model()
   readonly #durable: (peer: PeerId) => DurableLog | undefined
+  /** The world itself has spoilt its state. */
+  readonly #isCorrupt: (process: SimProcess) => boolean
   readonly #leaders = new Map<Term, PeerId>()
   readonly #entries = new Map<number, KnownEntry>()
   readonly #committed: Committed[] = []
@@ -52,8 +54,12 @@ export class Oracle {
   #ledTerm: Term = 0
   #clusterId: string | null = null
 
-  constructor(durable: (peer: PeerId) => DurableLog | undefined) {
+  constructor(
+    durable: (peer: PeerId) => DurableLog | undefined,
+    isCorrupt: (process: SimProcess) => boolean = () => false,
+  ) {
     this.#durable = durable
+    this.#isCorrupt = isCorrupt
   }
 
   get commitIndex(): Index {
@@ -88,6 +94,7 @@ export class Oracle {
     cursor.ledTerm = raft.role === 'leader' ? raft.term : 0
     if (raft.log.appliedIndex > cursor.appliedIndex) {
       cursor.appliedIndex = raft.log.appliedIndex
+      if (this.#isCorrupt(process)) return
       const { index, hash } = replica.stateHash
       const known = this.#hashes.get(index)
       if (known === undefined) this.#hashes.set(index, hash)

@@ -249,4 +249,34 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
       '    if (booting || record.clusterId !== null) this.#disk.replace(this.#path, bytes)\n',
     breaks: 'FOUNDING F3',
   },
+  // --- one state ------------------------------------------------------------------------------------------------
+  {
+    name: 'a hash is sampled at the end of a batch',
+    file: 'node/applied-state.ts',
+    find: 'this.#hashes.push({ index: entry.index, hash: this.hash() })',
+    replace:
+      'const now = (): string => this.hash()\n      this.#hashes.push({ index: entry.index, get hash() { return now() } })',
+    breaks: 'HAZARDS, time and hash',
+  },
+  {
+    name: 'a state is judged odd without a quorum',
+    file: 'node/divergence.ts',
+    find: "voteResult(quorum, votes) !== 'won'",
+    replace: "voteResult(quorum, votes) === 'lost'",
+    breaks: 'HAZARDS, time and hash',
+  },
+  {
+    name: 'nobody is told that its state is odd',
+    file: 'node/divergence.ts',
+    find: '        else say(to, verdict.agreed)\n',
+    replace: '',
+    breaks: 'rule 13',
+  },
+  {
+    name: 'a leader does not compare its own state',
+    file: 'node/divergence.ts',
+    find: '        if (to === raft.self) this.#check(verdict.agreed)\n',
+    replace: '        if (to === raft.self) continue\n',
+    breaks: 'rule 13',
+  },
 ]

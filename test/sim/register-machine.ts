@@ -24,6 +24,7 @@ export function decodeAppend(operation: Uint8Array): { key: Uint8Array; value: U
 
 export class RegisterMachine implements StateMachine {
   readonly #items: KvMachine
+  #isCorrupt = false
 
   constructor(items: KvMachine = new KvMachine()) {
     this.#items = items
@@ -48,8 +49,14 @@ export class RegisterMachine implements StateMachine {
     return this.#items.query(query)
   }
 
+  /** From here on the state is another than that of the same log elsewhere, in a place that no client asks for. */
+  corrupt(): void {
+    this.#isCorrupt = true
+  }
+
   hash(): string {
-    return this.#items.hash()
+    const hash = this.#items.hash()
+    return this.#isCorrupt ? hash.replace(/^./, other) : hash
   }
 
   clone(): RegisterMachine {
@@ -67,4 +74,9 @@ export class RegisterMachine implements StateMachine {
       finish: () => new RegisterMachine(items.finish()),
     }
   }
+}
+
+/** Another hex digit. */
+function other(digit: string): string {
+  return digit === '0' ? '1' : '0'
 }

@@ -2,7 +2,6 @@
  * One simulated world: machines that run the production node, a network and disks that fail, clients that write and read, and the
  * checks that watch all of it. First cruel, then kind: nothing false may ever happen, and after healing there must be progress.
  */
-import { encodeCommand } from '../../client/protocol.ts'
 import { listenToMarks } from '../../node/raft/marks.ts'
 import { majority } from '../../node/raft/quorum.ts'
 import type { PeerId } from '../../node/raft/types.ts'
@@ -10,9 +9,9 @@ import { Dice } from '../../node/testing/dice.ts'
 import { SimMachine, type SimProcess } from '../../node/testing/sim-machine.ts'
 import { SimNetwork } from '../../node/testing/sim-network.ts'
 import { Timeline } from '../../node/testing/timeline.ts'
-import { decodeBatch, encodeBatch } from '../../node/transport/codec.ts'
 import type { PeerFrame } from '../../node/transport/transport.ts'
 import { Clients } from './clients.ts'
+import { Corruption } from './corruption.ts'
 import { DurableLog } from './durability.ts'
 import { SimFailure, wrong } from './failure.ts'
 import { Faults, mend } from './faults.ts'
@@ -20,9 +19,9 @@ import type { Operation } from './history.ts'
 import { checkLinearizable, explain } from './linearizable.ts'
 import type { SimOptions } from './options.ts'
 import { Oracle } from './oracle.ts'
-import { RegisterMachine } from './register-machine.ts'
 import { RollingHash } from './rolling-hash.ts'
 import { describeFrame } from './story.ts'
+import { PROBE, recode } from './wire.ts'
 
 export interface SimResult {
   readonly failure: {
@@ -57,6 +56,7 @@ export class SimWorld {
   readonly #oracle: Oracle
   readonly #clients: Clients
   readonly #faults: Faults
+  readonly #corruption = new Corruption()
   readonly #durable: DurableLog[]
   /** By replica, once its identity was seen. */
   readonly #logs = new Map<PeerId, DurableLog>()
@@ -91,7 +91,10 @@ export class SimWorld {
     const total = options.candidates + options.guests
     this.#durable = Array.from({ length: total }, (_, i) => new DurableLog(`n${i + 1}`))
     this.machines = Array.from({ length: total }, (_, i) => this.#makeMachine(i, disks, dice))
-    this.#oracle = new Oracle((peer) => this.#logs.get(peer))
+    this.#oracle = new Oracle(
+      (peer) => this.#logs.get(peer),
+      (process) => this.#corruption.isCorrupt(process),
+    )
     this.#clients = new Clients({
       timeline: this.timeline,
       dice: new Dice(workloadSeed),
@@ -113,6 +116,7 @@ export class SimWorld {
       doomLeaders: (count) => {
         this.#doomed = count
       },
+      corrupt: (machine) => this.#corruption.strike(machine, this.#members()?.length ?? 0),
       count: (fault) => this.#count(`fault: ${fault}`),
       tell: (text) => this.#say(text),
     })
@@ -203,30 +207,28 @@ export class SimWorld {
     this.#clients.finish()
     const endUs = timeline.nowUs + options.kindUs
     const startedUs = timeline.nowUs
-    this.#waitFor(
-      endUs,
-      () => this.#disagreement(core) === null,
-      () => this.#disagreement(core),
-    )
+    this.#waitFor(endUs, () => this.#disagreement(core))
     if (this.#failure !== null) return
     this.#count('kind: seconds to agree', Math.ceil((timeline.nowUs - startedUs) / SECOND_US))
     // The cluster is of use again: through every node that belongs to it.
-    for (const machine of core.filter((one) => one.process?.runtime?.replica?.committed != null)) {
-      this.#probe(machine, endUs)
-    }
+    const members = core.filter((one) => one.process?.runtime?.replica?.committed != null)
+    for (const machine of members) this.#probe(machine, endUs)
+    // Hashes are noted every few entries.
+    const { length: voters } = this.#members() ?? []
+    const why = (): string | null => this.#corruption.unnoticed(members, voters)
+    for (let i = 0; i < 40 && why() !== null; i++) this.#probe(members[0] as SimMachine, endUs)
     if (this.#failure !== null) return
-    this.#waitFor(
-      endUs,
-      () => this.#disagreement(core) === null,
-      () => this.#disagreement(core),
-    )
+    this.#waitFor(endUs, () => this.#disagreement(core) ?? why())
   }
 
-  #waitFor(endUs: number, done: () => boolean, why: () => string | null): void {
+  /** `why`: what is missing yet, null when nothing is. */
+  #waitFor(endUs: number, why: () => string | null): void {
     this.#until(this.timeline.nowUs + SETTLE_US, () => false)
-    while (this.#failure === null && !done()) {
+    while (this.#failure === null) {
+      const missing = why()
+      if (missing === null) return
       if (this.timeline.nowUs >= endUs) {
-        throw new SimFailure('liveness', 'kind', `after healing: ${why() ?? 'not ready'}`)
+        throw new SimFailure('liveness', 'kind', `after healing: ${missing}`)
       }
       this.#until(this.timeline.nowUs + LOOK_US, () => false)
     }
@@ -265,7 +267,8 @@ export class SimWorld {
       const { replica } = runtime
       if (replica === null || replica.committed === null) continue
       const { raft } = replica
-      if (!runtime.readiness().ready) return `${name}: ${runtime.readiness().reason}`
+      const isAside = this.#corruption.isCorrupt(process) && replica.comparison.quarantined
+      if (!isAside && !runtime.readiness().ready) return `${name}: ${runtime.readiness().reason}`
       leaders.add(raft.leader ?? '')
       commit ??= raft.log.commitIndex
       if (raft.log.commitIndex !== commit || raft.log.appliedIndex !== commit) {
@@ -323,7 +326,7 @@ export class SimWorld {
         electionMs: options.electionMs,
         limits: options.limits,
         segmentBytes: options.segmentBytes,
-        makeStateMachine: () => new RegisterMachine(),
+        makeStateMachine: () => this.#corruption.makeStateMachine(index),
         clockPpm: 1_000_000 - spread + dice.below(2 * spread + 1),
         turnUs: 1 + dice.below(options.turnUsMax),
       },
@@ -420,6 +423,7 @@ export class SimWorld {
   #turned(process: SimProcess): void {
     this.#hash.add(this.timeline.nowUs, process.index)
     this.#oracle.look(process)
+    this.#corruption.look(process)
     const raft = process.runtime?.replica?.raft
     if (raft === undefined) return
     this.#hash.add(raft.log.lastIndex, raft.log.commitIndex)
@@ -484,17 +488,3 @@ export class SimWorld {
     this.#tell(`${(this.timeline.nowUs / 1000).toFixed(3).padStart(11)} ms  ${text()}`)
   }
 }
-
-/** Through the bytes that would travel. */
-function recode(clusterId: string | null, frames: readonly PeerFrame[]): readonly PeerFrame[] {
-  return decodeBatch(encodeBatch(clusterId, frames)).frames as PeerFrame[]
-}
-
-/** Harmless, and it needs a quorum. */
-const PROBE = encodeCommand({
-  kind: 'openSession',
-  session: 0,
-  sequence: 0,
-  firstOutstanding: 0,
-  operation: new Uint8Array(0),
-})

@@ -253,9 +253,9 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   {
     name: 'a hash is sampled at the end of a batch',
     file: 'node/applied-state.ts',
-    find: 'this.#hashes.push({ index: entry.index, hash: this.hash() })',
+    find: 'const noted = { index: entry.index, hash: this.hash() }',
     replace:
-      'const now = (): string => this.hash()\n      this.#hashes.push({ index: entry.index, get hash() { return now() } })',
+      'const now = (): string => this.hash()\n      const noted = { index: entry.index, get hash() { return now() } }',
     breaks: 'HAZARDS, time and hash',
   },
   {

@@ -193,7 +193,9 @@ function joined(
   if (meta.hashVersion === HASH_VERSION && hashOf(machine, sessions) !== meta.hash) {
     throw new MalformedError(`the state has another hash than ${meta.hash}`)
   }
-  return new AppliedState({ ...options, machine }, meta, sessions)
+  // ... and what it noted on the way is comparable with nothing that is noted here.
+  const hashes = meta.hashVersion === HASH_VERSION ? meta.hashes : []
+  return new AppliedState({ ...options, machine }, { ...meta, hashes }, sessions)
 }
 
 function hashOf(machine: StateMachine, sessions: Sessions): string {

@@ -53,6 +53,8 @@ export class Connector implements LinkOwner {
   #next: Link | null = null
   /** A dial in the background while `#current` serves. */
   #candidate: Link | null = null
+  /** The candidate that was dialled only because `#current` was silent. */
+  #substitute: Link | null = null
   /** Dials of the present round, and the addresses still to dial in it. */
   readonly #dials = new Set<Link>()
   #round: string[] = []
@@ -126,7 +128,11 @@ export class Connector implements LinkOwner {
     for (const url of introduction.memberUrls) this.#options.addresses.learn(url)
     this.#dials.delete(link)
     if (this.#candidate === link) this.#candidate = null
-    if (this.#current === null) this.#adopt(link)
+    const isSubstitute = this.#substitute === link
+    if (isSubstitute) this.#substitute = null
+    // It has spoken again meanwhile.
+    if (isSubstitute && this.#current !== null && !this.#current.isSilent) link.close()
+    else if (this.#current === null) this.#adopt(link)
     else if (this.#next === null) this.#move(link)
     else link.close()
     if (introduction.leader !== null) this.leader(link, introduction.leader)
@@ -150,8 +156,20 @@ export class Connector implements LinkOwner {
     this.#follow()
   }
 
+  /** A stopped process keeps its connections: another node is asked before this one counts as gone. */
+  silent(link: Link): void {
+    if (link !== this.#current) return
+    if (this.#next !== null) return this.#switch()
+    if (this.#candidate !== null) return
+    const other = this.#options.addresses.round(link.url).find((url) => url !== link.url)
+    if (other === undefined) return
+    this.#approach(other)
+    this.#substitute = this.#candidate
+  }
+
   down(link: Link, failure: LinkFailure, unanswered: Call[]): void {
     if (this.#closed) return
+    if (this.#substitute === link) this.#substitute = null
     if (this.#candidate === link) this.#candidate = null
     if (this.#next === link) {
       this.#next = null
@@ -255,7 +273,11 @@ export class Connector implements LinkOwner {
 
   #move(link: Link): void {
     this.#next = link
-    if (this.#current === null || this.#current.idle) {
+    const old = this.#current
+    // Going back to a leader that says nothing would be going in circles.
+    if (old?.isSilent)
+      this.#failedLeader = { memberId: old.memberId, term: this.#leader?.term ?? 0 }
+    if (old === null || old.idle || old.isSilent) {
       this.#switch()
       return
     }

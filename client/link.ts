@@ -30,9 +30,11 @@ interface Socket {
 /** Time to open the socket and to answer the first question. */
 const DIAL_MS = 5_000
 /** Silence while answers are due: after this the node is asked for a sign of life, */
-const SILENCE_MS = 1_000
-/** and after this much more it counts as gone. A stopped process keeps its connections. */
-const PROBE_MS = 3_000
+const SILENCE_MS = 500
+/** after this much more somebody else is looked for (a stopped process keeps its connections), */
+const SUSPECT_MS = 250
+/** and after this much more it counts as gone. */
+const GONE_MS = 2_750
 /** A close that the other side does not answer. */
 const CLOSE_MS = 1_000
 /** Requests of one turn leave in one frame unless they are larger together; nodes bound what they accept. */
@@ -73,6 +75,8 @@ export interface LinkOwner {
   /** All answers of a frame were handed over. */
   drained(link: Link): void
   leader(link: Link, leader: LeaderInfo): void
+  /** Answers are due, and the node gives no sign of life. Once in each silence. */
+  silent(link: Link): void
   /** Exactly once, unless `close` was called. `unanswered` in the order of sending. */
   down(link: Link, failure: LinkFailure, unanswered: Call[]): void
 }
@@ -100,7 +104,7 @@ export class Link {
   #problem = ''
   /** Anything came since the watch looked last. */
   #heard = false
-  #probing = false
+  #silence: 'none' | 'asked' | 'suspected' = 'none'
   #bufferedBytes = 0
 
   /** Throws what the constructor of the WebSocket throws (a browser forbids some addresses). */
@@ -127,6 +131,11 @@ export class Link {
     return this.#pending.size === 0
   }
 
+  /** No sign of life while answers are due. */
+  get isSilent(): boolean {
+    return this.#silence === 'suspected' && !this.#heard
+  }
+
   get hasRoom(): boolean {
     return this.#pending.size < IN_FLIGHT_MAX && this.#pendingBytes < IN_FLIGHT_BYTES_MAX
   }
@@ -146,11 +155,16 @@ export class Link {
   }
 
   flush(): void {
+    if (this.#leave() && this.#timer === null) this.#watch(SILENCE_MS)
+  }
+
+  /** Sends the frame under construction. Returns whether there was one that could leave. */
+  #leave(): boolean {
     const frame = this.#frame
-    if (frame === null || this.#phase !== 'open') return
+    if (frame === null || this.#phase !== 'open') return false
     this.#frame = null
     this.#socket.send(frame.finish())
-    if (this.#timer === null) this.#watch(SILENCE_MS)
+    return true
   }
 
   /** Ends the link without telling the owner and returns what was not answered, in the order of sending. */
@@ -229,15 +243,19 @@ export class Link {
       // A large request that is still leaving over a slow line is no silence.
       const leaving = this.#socket.bufferedAmount !== this.#bufferedBytes
       if (this.idle || this.#heard || leaving) {
-        this.#probing = false
+        this.#silence = 'none'
         if (!this.idle) this.#watch(SILENCE_MS)
-      } else if (this.#probing) {
-        this.#end(gone(`${this.url} is silent`))
-      } else {
-        this.#probing = true
+      } else if (this.#silence === 'none') {
+        this.#silence = 'asked'
         this.post(null, (requestId) => ({ type: 'status', requestId }))
-        this.flush()
-        this.#watch(PROBE_MS)
+        this.#leave()
+        this.#watch(SUSPECT_MS)
+      } else if (this.#silence === 'asked') {
+        this.#silence = 'suspected'
+        this.#watch(GONE_MS)
+        this.#owner.silent(this)
+      } else {
+        this.#end(gone(`${this.url} is silent`))
       }
     }, afterMs)
   }

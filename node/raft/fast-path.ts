@@ -96,7 +96,11 @@ export class FastPath {
   }
 
   get #roundMs(): number {
-    return Math.max(ROUND_MS_MIN, Math.ceil(4 * this.#rttMs))
+    return Math.max(ROUND_MS_MIN, Math.min(Math.ceil(4 * this.#rttMs), this.#electionMs / 2))
+  }
+
+  get #electionMs(): number {
+    return this.#options.electionTicks * this.#options.tickMs
   }
 
   /** The slowest round trip to another voter. */
@@ -203,11 +207,10 @@ export class FastPath {
 
   /** A vote was granted: what this node had in mind itself is over. */
   voted(to: Standing): void {
-    const { electionTicks, tickMs } = this.#options
     this.calm()
     this.#favoured = to
     // Never as long as an election timeout, which after all says that the candidate was in vain.
-    this.#enter('deferring', Math.min(VOTED_ROUNDS * this.#roundMs, (electionTicks * tickMs) / 2))
+    this.#enter('deferring', Math.min(VOTED_ROUNDS * this.#roundMs, this.#electionMs / 2))
   }
 
   #enter(phase: Phase, waitMs: number): void {
@@ -223,8 +226,12 @@ export class FastPath {
   }
 
   #delayMs(): number {
-    const boundMs = Math.max(DELAY_MS_MIN, Math.ceil(2 * this.#rttMs))
-    return this.#options.random.below(boundMs + 1)
+    // A round trip that was measured while somebody stood still must not make the fast path slower than the other one.
+    const boundMs = Math.max(
+      DELAY_MS_MIN,
+      Math.min(Math.ceil(2 * this.#rttMs), this.#electionMs / 4),
+    )
+    return this.#options.random.below(Math.floor(boundMs) + 1)
   }
 
   #ticks(ms: number): number {

@@ -351,7 +351,9 @@ export class PeerLink implements Link {
     const nowMs = this.#options.clock.nowMs()
     this.echoedMs = nowMs
     const sample = nowMs - sentMs
-    this.rttMs = this.rttMs === null ? sample : this.rttMs + (sample - this.rttMs) / 8
+    // A fast answer is the truth; a slow one may only say that somebody was busy for a moment.
+    if (this.rttMs === null || sample < this.rttMs) this.rttMs = sample
+    else this.rttMs += (sample - this.rttMs) / 8
     for (const finish of [...this.#probes]) finish(true)
   }
 

@@ -53,6 +53,7 @@ function hear(frame: Uint8Array): Heard {
       answered: () => assert.unreachable('nothing was asked'),
       drained: () => {},
       leader: (_link, one) => leaders.push(one),
+      silent: () => {},
       down: (_link, { code }) => failures.push(code),
     },
   )

@@ -442,6 +442,18 @@ nodes('a silent node, whose connection stands, is given up; the write runs once'
   }),
 )
 
+nodes(
+  'a call that waits for a silent node is answered by another one before that one is given up',
+  () =>
+    using(2, async ({ cluster, db }) => {
+      await db.put('k', 'v')
+      cluster.node(1).silent = true
+      await db.put('k', 'w', { timeoutMs: 2500 })
+      assert.is(cluster.runs, 2)
+      assert.is(cluster.node(2).open, 1)
+    }),
+)
+
 nodes('a node that takes its time but answers questions is not given up', () =>
   using(1, async ({ cluster, db }) => {
     await db.put('k', 'v')

@@ -6,7 +6,9 @@ import type { Alarms } from './alarms.ts'
 import {
   Founding,
   type FoundingDrain,
+  type FoundingMessage,
   type FoundingOptions,
+  isSameMessage,
   parseFoundingMessage,
 } from './founding.ts'
 import type { PeerBook } from './peer-book.ts'
@@ -35,6 +37,12 @@ export interface FoundingDriverParts {
   readonly joined: (storage: LogStorage, first: LogStart) => void
 }
 
+/** A message and its bytes, in either direction. */
+interface Told {
+  readonly body: Uint8Array
+  readonly message: FoundingMessage
+}
+
 const ENCODER = new TextEncoder()
 const NOTHING = new Uint8Array(0)
 const DECODER = new TextDecoder()
@@ -43,6 +51,9 @@ export class FoundingDriver {
   readonly #parts: FoundingDriverParts
   readonly #founding: Founding
   #first: { readonly storage: LogStorage; readonly batch: Save } | null = null
+  /** What was last told, and by each linked peer. It is repeated far more often than it changes, and reading it is dear. */
+  #told: Told | null = null
+  readonly #heard = new Map<string, Told>()
   #shownWaiting = ''
   /** Something has happened that `cluster.waiting` may have to tell. */
   #hasNews = true
@@ -71,6 +82,7 @@ export class FoundingDriver {
 
   linkDown(nodeKey: string): void {
     this.#hasNews = true
+    this.#heard.delete(nodeKey)
     this.#founding.linkDown(nodeKey)
   }
 
@@ -80,6 +92,11 @@ export class FoundingDriver {
   }
 
   receive(link: Link, body: Uint8Array): void {
+    const { nodeKey } = link.hello
+    const before = this.#heard.get(nodeKey)
+    if (before !== undefined && isSameBody(before.body, body)) {
+      return this.#founding.receive(nodeKey, before.message)
+    }
     let json: unknown
     try {
       json = JSON.parse(DECODER.decode(body))
@@ -91,7 +108,9 @@ export class FoundingDriver {
       return this.#parts.transport.disconnect(link, 'a founding message is malformed')
     }
     this.#hasNews = true
-    this.#founding.receive(link.hello.nodeKey, message)
+    // A copy: the bytes may be a view of what the transport reads into.
+    this.#heard.set(nodeKey, { body: body.slice(), message })
+    this.#founding.receive(nodeKey, message)
   }
 
   drain(): void {
@@ -107,7 +126,7 @@ export class FoundingDriver {
     const { transport, peers, alarms, log, fatal } = this.#parts
     // Everybody is told the same.
     const [first] = effects.send
-    const body = first === undefined ? NOTHING : ENCODER.encode(JSON.stringify(first.message))
+    const body = first === undefined ? NOTHING : this.#bodyOf(first.message)
     for (const { to } of effects.send) {
       const peer = peers.identityOfKey(to)
       if (peer !== null) transport.send(peer, [{ type: 'founding', body }])
@@ -120,6 +139,13 @@ export class FoundingDriver {
     const { outcome } = effects
     if (outcome?.type === 'found') this.#writeFirstLog(outcome.entry1)
     else if (outcome?.type === 'fatal') fatal(outcome.code, outcome.detail)
+  }
+
+  #bodyOf(message: FoundingMessage): Uint8Array {
+    if (this.#told === null || !isSameMessage(this.#told.message, message)) {
+      this.#told = { message, body: ENCODER.encode(JSON.stringify(message)) }
+    }
+    return this.#told.body
   }
 
   /** One atomic, durable replacement of the identity file; only then may messages show the record (FOUNDING). */
@@ -198,4 +224,8 @@ export class FoundingDriver {
     this.#shownWaiting = shown
     this.#parts.log('info', 'cluster.waiting', { have, need, missing })
   }
+}
+
+function isSameBody(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && Buffer.compare(a, b) === 0
 }

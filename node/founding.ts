@@ -33,6 +33,7 @@ export {
   blankRecord,
   type FoundingMessage,
   type FoundingRecord,
+  isSameMessage,
   type KnownRecord,
   type Offer,
   parseFoundingMessage,
@@ -205,12 +206,15 @@ export class Founding {
   receive(from: string, message: FoundingMessage): void {
     const peer = this.#knowledge.peer(from)
     if (peer === undefined || this.#fatal || !sameDisk(message.self, peer)) return
+    // What is told twice a second is mostly what was told before, and then there is nothing to ask the rules.
+    if (peer.message !== message) this.#changed = true
     peer.message = message
     this.#knowledge.saw(from, this.#nowMs)
     const { pledge, bound } = this.#record
     const needed = pledge === null ? [] : foundersOf(pledge)
-    for (const known of message.records) this.#knowledge.learn(known, needed)
-    this.#changed = true
+    for (const known of message.records) {
+      if (this.#knowledge.learn(known, needed)) this.#changed = true
+    }
     // A bound node is silent by itself: it answers those that still look for a cluster.
     if (bound !== null && message.records[0]?.record.bound === null) this.#sendTo.add(from)
   }

@@ -112,13 +112,15 @@ export class Knowledge {
     return true
   }
 
-  /** Keeps the newest record of each disk; `needed` disks are never forgotten to make room. */
-  learn(known: KnownRecord, needed: readonly PeerIdentity[]): void {
+  /** Keeps the newest record of each disk; `needed` disks are never forgotten to make room. False when it was no news. */
+  learn(known: KnownRecord, needed: readonly PeerIdentity[]): boolean {
     const disk = diskOf(known)
     const before = this.#records.get(disk)
-    if (before !== undefined && before.record.seq >= known.record.seq) return
-    if (before === undefined && this.#records.size >= DISKS_MAX && !this.#forgetOne(needed)) return
+    if (before !== undefined && before.record.seq >= known.record.seq) return false
+    const isFull = before === undefined && this.#records.size >= DISKS_MAX
+    if (isFull && !this.#forgetOne(needed)) return false
     this.#records.set(disk, known)
+    return true
   }
 
   #forgetOne(needed: readonly PeerIdentity[]): boolean {

@@ -221,6 +221,26 @@ function fromHex(text: string): Uint8Array {
   return bytes
 }
 
+/** Made of the very same parts: what was encoded or read once need not be again. Two equal messages may count as different. */
+export function isSameMessage(a: FoundingMessage, b: FoundingMessage): boolean {
+  return (
+    a.mayFound === b.mayFound &&
+    a.expect === b.expect &&
+    a.foundersHash === b.foundersHash &&
+    a.settings === b.settings &&
+    a.bootId === b.bootId &&
+    sameDisk(a.self, b.self) &&
+    a.self.name === b.self.name &&
+    sameItems(a.self.urls, b.self.urls, (one, other) => one === other) &&
+    sameItems(a.linkedTo, b.linkedTo, (one, other) => one === other) &&
+    sameItems(a.records, b.records, (x, y) => sameDisk(x, y) && x.record === y.record)
+  )
+}
+
+function sameItems<T>(a: readonly T[], b: readonly T[], same: (a: T, b: T) => boolean): boolean {
+  return a.length === b.length && a.every((item, at) => same(item, b[at] as T))
+}
+
 /** Null when `json` is not a founding message within the limits. */
 export function parseFoundingMessage(json: unknown): FoundingMessage | null {
   if (!isObject(json)) return null

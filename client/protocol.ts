@@ -21,7 +21,8 @@
  *
  * kind 1 opens a session (session = sequence = 0): the index it is applied at is the session's id.
  * kind 2 is an operation of that session. `firstOutstanding` is the lowest sequence the client has no answer for
- * yet: replies below it may be forgotten (thesis 6.3). kind 3 closes the session.
+ * yet: replies below it may be forgotten (thesis 6.3). kind 3 closes the session. kind 4 is an operation without a
+ * session that has a name of its own: 32 bytes SHA-256 of the name, 32 bytes SHA-256 of the request, then the operation.
  */
 import { ByteReader, ByteWriter, MalformedError } from './bytes.ts'
 
@@ -212,15 +213,17 @@ function readAnswer(reader: ByteReader): Answer {
 // --- commands -------------------------------------------------------------------------------------------------
 
 export interface Command {
-  readonly kind: 'openSession' | 'operation' | 'closeSession'
+  readonly kind: 'openSession' | 'operation' | 'closeSession' | 'keyed'
   readonly session: number
   readonly sequence: number
   readonly firstOutstanding: number
-  /** For `operation`: what the state machine applies. Empty otherwise. */
+  /** For `operation`: what the state machine applies; for `keyed`, behind two hashes. Empty otherwise. */
   readonly operation: Uint8Array
 }
 
-const COMMAND_KINDS = ['openSession', 'operation', 'closeSession'] as const
+const COMMAND_KINDS = ['openSession', 'operation', 'closeSession', 'keyed'] as const
+/** The hashes of name and request in front of a `keyed` operation. */
+export const KEYED_HEADER_BYTES = 32 + 32
 /** version, kind, session, sequence, firstOutstanding. */
 export const COMMAND_HEADER_BYTES = 1 + 1 + 8 + 8 + 8
 
@@ -246,23 +249,29 @@ export function decodeCommand(bytes: Uint8Array): Command {
   const sequence = reader.u64()
   const firstOutstanding = reader.u64()
   const operation = reader.rest()
-  if (kind === 'operation' ? operation.length === 0 : operation.length > 0) {
+  if (!isWhole(kind, operation.length)) {
     throw new MalformedError(`${operation.length} bytes of operation in a command of kind ${kind}`)
   }
   return { kind, session, sequence, firstOutstanding, operation }
 }
 
+function isWhole(kind: Command['kind'], operationBytes: number): boolean {
+  if (kind === 'operation') return operationBytes > 0
+  return kind === 'keyed' ? operationBytes > KEYED_HEADER_BYTES : operationBytes === 0
+}
+
 /**
  * What the replicated sessions answer to a command. `done`: `body` is the machine's result (empty for open and
  * close). `expired`: no such session, the command was not run now and may have run before. `forgotten`: a repeat
- * of a sequence whose reply was given up, because the client had said it needs it no more.
+ * of a sequence whose reply was given up, because the client had said it needs it no more. Of keyed commands, which were
+ * then not run: `conflict`, the same name came with another request before; `full`, no more names can be remembered.
  */
 export interface Outcome {
-  readonly status: 'done' | 'expired' | 'forgotten'
+  readonly status: 'done' | 'expired' | 'forgotten' | 'conflict' | 'full'
   readonly body: Uint8Array
 }
 
-const OUTCOMES = ['done', 'expired', 'forgotten'] as const
+const OUTCOMES = ['done', 'expired', 'forgotten', 'conflict', 'full'] as const
 
 export function encodeOutcome(outcome: Outcome): Uint8Array {
   return new ByteWriter(1 + outcome.body.length)

@@ -1,28 +1,33 @@
 /**
- * Everything that applying the log has made: the machine's state, the sessions, and the hashes noted on the way. Index and state
- * change in one step. Pure.
+ * Everything that applying the log has made: the machine's state, the sessions, the idempotency keys, log time, and the hashes noted
+ * on the way. Index and state change in one step. Pure.
  */
 import { MalformedError } from '../client/bytes.ts'
 import { type Command, decodeCommand } from '../client/protocol.ts'
-import { HASH_VERSION, MultisetHash } from './machine/hash.ts'
+import { IdempotencyKeys, KEY_TTL_MS } from './idempotency-keys.ts'
+import { decodeLogTime } from './log-clock.ts'
+import { HASH_VERSION, hashItem, MultisetHash } from './machine/hash.ts'
 import type { Restorer, StateMachine } from './machine/machine.ts'
 import { cutIntoPieces, PieceJoiner } from './machine/pieces.ts'
 import { decodeAsciiJson, encodeAsciiJson } from './raft/ascii-json.ts'
 import { mark } from './raft/marks.ts'
 import type { Entry, Index } from './raft/types.ts'
 import type { HashAt } from './request.ts'
-import { Sessions } from './sessions.ts'
+import { SESSION_TTL_MS, Sessions } from './sessions.ts'
 
 export interface AppliedStateOptions {
   readonly machine: StateMachine
   /** The hash is noted at every index that is a multiple of this, inside the apply loop (HAZARDS). */
   readonly hashEveryEntries: number
   readonly hashesKept: number
+  /** Other lives than those of the product, for tests: equal on all members, like everything that decides what an entry does. */
+  readonly sessionTtlMs?: number | undefined
+  readonly keyTtlMs?: number | undefined
 }
 
 /**
  * The state as it was at one index, for a snapshot. A piece (at most 64 KiB) is one byte that says what it holds (0 meta, 1 sessions,
- * 2 machine) and, behind it, the meta or a piece of that part (machine/pieces.ts). The meta comes first, the parts in this order.
+ * 2 machine, 3 idempotency keys) and, behind it, the meta or a piece of that part (machine/pieces.ts). The meta comes first, the parts in this order.
  */
 export interface CapturedState {
   readonly index: Index
@@ -47,27 +52,61 @@ interface Meta {
   /** Noted on the way to it, the newest last. */
   readonly hashes: readonly HashAt[]
   readonly sessions: number
+  readonly keys: number
 }
 
 const META = 0
-const SESSIONS = 1
-const MACHINE = 2
 
 const NOTHING = new Uint8Array(0)
+const LOG_TIME = Uint8Array.of(0x74)
+
+/** What has a hash. */
+interface Parts {
+  readonly machine: StateMachine
+  readonly sessions: Sessions
+  readonly keys: IdempotencyKeys
+  readonly logTimeMs: number
+}
 
 export class AppliedState {
   readonly #options: AppliedStateOptions
+  readonly #sessionTtlMs: number
+  readonly #keyTtlMs: number
   readonly #machine: StateMachine
   readonly #sessions: Sessions
+  readonly #keys: IdempotencyKeys
+  #logTimeMs: number
   #hashes: readonly HashAt[]
   #index: Index
 
-  constructor(options: AppliedStateOptions, from?: Meta, sessions = new Sessions()) {
+  constructor(options: AppliedStateOptions, from?: Parts & Pick<Meta, 'index' | 'hashes'>) {
     this.#options = options
+    this.#sessionTtlMs = options.sessionTtlMs ?? SESSION_TTL_MS
+    this.#keyTtlMs = options.keyTtlMs ?? KEY_TTL_MS
     this.#machine = options.machine
-    this.#sessions = sessions
+    this.#sessions = from === undefined ? new Sessions() : from.sessions
+    this.#keys = from === undefined ? new IdempotencyKeys() : from.keys
+    this.#logTimeMs = from === undefined ? 0 : from.logTimeMs
     this.#index = from === undefined ? 0 : from.index
     this.#hashes = from === undefined ? [] : from.hashes.slice(-options.hashesKept)
+  }
+
+  /** Moved by time entries alone; never back. */
+  get logTimeMs(): number {
+    return this.#logTimeMs
+  }
+
+  /**
+   * The log time at which the next time entry is wanted; null: nothing will ever be due. Two of them have half of the shorter life between
+   * them at least, so that entries made by what one entry did cannot multiply.
+   */
+  get dueMs(): number | null {
+    const now = this.#logTimeMs
+    const sessions = this.#sessions.dueMs(now, this.#sessionTtlMs) ?? Number.POSITIVE_INFINITY
+    const keys = this.#keys.dueMs(now, this.#keyTtlMs) ?? Number.POSITIVE_INFINITY
+    const first = Math.min(sessions, keys)
+    if (first === Number.POSITIVE_INFINITY) return null
+    return Math.max(first, now + Math.ceil(Math.min(this.#sessionTtlMs, this.#keyTtlMs) / 2))
   }
 
   /** Of the last entry applied; 0 before the first. */
@@ -83,6 +122,7 @@ export class AppliedState {
   /** Returns the encoded Outcome of a command, nothing for other entries. */
   apply(entry: Entry): Uint8Array {
     const outcome = entry.kind === 'command' ? this.#applyCommand(entry) : NOTHING
+    if (entry.kind === 'time') this.#advance(entry)
     this.#index = entry.index
     const { hashEveryEntries, hashesKept } = this.#options
     if (entry.index % hashEveryEntries === 0) {
@@ -99,22 +139,35 @@ export class AppliedState {
 
   /** 16 hex digits over the machine's state and the sessions. */
   hash(): string {
-    return hashOf(this.#machine, this.#sessions)
+    return hashOf(this.#parts)
+  }
+
+  get #parts(): Parts {
+    return {
+      machine: this.#machine,
+      sessions: this.#sessions,
+      keys: this.#keys,
+      logTimeMs: this.#logTimeMs,
+    }
   }
 
   /** Copy-on-write: it costs a few milliseconds however large the state is, and applying goes on at once. */
   capture(): CapturedState {
     const machine = this.#machine.clone()
     const sessions = new Sessions(this.#sessions)
+    const keys = new IdempotencyKeys(this.#keys)
     const meta: Meta = {
       index: this.#index,
-      logTimeMs: 0,
+      logTimeMs: this.#logTimeMs,
       hashVersion: HASH_VERSION,
       hash: this.hash(),
       hashes: this.#hashes,
       sessions: sessions.count,
+      keys: keys.count,
     }
-    return { index: meta.index, pieces: () => piecesOf(meta, sessions, machine) }
+    const pieces = (): Iterable<Uint8Array> =>
+      piecesOf(meta, [sessions.pieces(), machine.pieces(), keys.pieces()])
+    return { index: meta.index, pieces }
   }
 
   /** `options.machine` only says what kind of machine it is: its state does not matter. */
@@ -123,26 +176,33 @@ export class AppliedState {
     let at = META
     const sessions = Sessions.restorer()
     const machine: Restorer = options.machine.restorer()
-    const sessionPieces = new PieceJoiner((record) => sessions.write(record))
-    const machinePieces = new PieceJoiner((record) => machine.write(record))
+    const keys = IdempotencyKeys.restorer()
+    // In the order of their numbers, behind that of the meta.
+    const joiners = [sessions, machine, keys].map(
+      (restorer) => new PieceJoiner((record) => restorer.write(record)),
+    )
     return {
       write: (piece) => {
-        const part = piece[0] ?? MACHINE + 1
+        const part = piece[0] ?? META
         if (part < at || (part === META) !== (meta === null)) {
           throw new MalformedError('a piece out of order')
         }
         at = part
         const rest = piece.subarray(1)
+        const joiner = joiners[part - 1]
         if (part === META) meta = decodeMeta(rest)
-        else if (part === SESSIONS) sessionPieces.write(rest)
-        else if (part === MACHINE) machinePieces.write(rest)
+        else if (joiner !== undefined) joiner.write(rest)
         else throw new MalformedError(`a piece of an unknown part ${part}`)
       },
       finish: () => {
         if (meta === null) throw new MalformedError('a snapshot of nothing')
-        sessionPieces.finish()
-        machinePieces.finish()
-        return joined(options, meta, sessions.finish(), machine.finish())
+        for (const joiner of joiners) joiner.finish()
+        return joined(options, meta, {
+          sessions: sessions.finish(),
+          machine: machine.finish(),
+          keys: keys.finish(),
+          logTimeMs: meta.logTimeMs,
+        })
       },
     }
   }
@@ -154,9 +214,21 @@ export class AppliedState {
       mark('machine: an entry is no command')
       return NOTHING
     }
-    return this.#sessions.apply(command, entry.index, (operation) =>
-      this.#machine.apply(operation, { index: entry.index }),
-    )
+    const run = (operation: Uint8Array): Uint8Array =>
+      this.#machine.apply(operation, { index: entry.index })
+    if (command.kind === 'keyed') return this.#keys.apply(command.operation, run)
+    return this.#sessions.apply(command, entry.index, run)
+  }
+
+  /** A time that is none, or not later than the last, moves nothing: two leaders may both have found something due. */
+  #advance(entry: Entry): void {
+    const timeMs = decodeLogTime(entry.payload)
+    if (timeMs === null || timeMs <= this.#logTimeMs) {
+      return mark('applied state: a time entry moves nothing')
+    }
+    this.#logTimeMs = timeMs
+    this.#sessions.advance(timeMs, this.#sessionTtlMs)
+    this.#keys.advance(timeMs, this.#keyTtlMs)
   }
 }
 
@@ -169,10 +241,11 @@ function readCommand(payload: Uint8Array): Command | null {
   }
 }
 
-function* piecesOf(meta: Meta, sessions: Sessions, machine: StateMachine): Generator<Uint8Array> {
+function* piecesOf(meta: Meta, parts: readonly Iterable<Uint8Array>[]): Generator<Uint8Array> {
   yield tagged(META, encodeAsciiJson(meta))
-  for (const piece of cutIntoPieces(sessions.pieces())) yield tagged(SESSIONS, piece)
-  for (const piece of cutIntoPieces(machine.pieces())) yield tagged(MACHINE, piece)
+  for (const [at, part] of parts.entries()) {
+    for (const piece of cutIntoPieces(part)) yield tagged(at + 1, piece)
+  }
 }
 
 function tagged(part: number, piece: Uint8Array): Uint8Array {
@@ -182,30 +255,29 @@ function tagged(part: number, piece: Uint8Array): Uint8Array {
   return bytes
 }
 
-function joined(
-  options: AppliedStateOptions,
-  meta: Meta,
-  sessions: Sessions,
-  machine: StateMachine,
-): AppliedState {
+function joined(options: AppliedStateOptions, meta: Meta, parts: Parts): AppliedState {
+  const { sessions, keys, machine } = parts
   if (sessions.count !== meta.sessions) throw new MalformedError('sessions are missing')
+  if (keys.count !== meta.keys) throw new MalformedError('keys are missing')
   // Another version hashes in another way: then the checksums of the file alone must do.
-  if (meta.hashVersion === HASH_VERSION && hashOf(machine, sessions) !== meta.hash) {
+  if (meta.hashVersion === HASH_VERSION && hashOf(parts) !== meta.hash) {
     throw new MalformedError(`the state has another hash than ${meta.hash}`)
   }
   // ... and what it noted on the way is comparable with nothing that is noted here.
   const hashes = meta.hashVersion === HASH_VERSION ? meta.hashes : []
-  return new AppliedState({ ...options, machine }, { ...meta, hashes }, sessions)
+  return new AppliedState({ ...options, machine }, { ...parts, index: meta.index, hashes })
 }
 
-function hashOf(machine: StateMachine, sessions: Sessions): string {
-  const sum = new MultisetHash()
+/** What is not there adds nothing: a cluster that has never seen a time entry or a key has the hash that it always had. */
+function hashOf({ machine, sessions, keys, logTimeMs }: Parts): string {
+  const sum = new MultisetHash(keys.lanes)
   for (const hex of [machine.hash(), sessions.hash()]) {
     sum.add({
       a: Number.parseInt(hex.slice(0, 8), 16),
       b: Number.parseInt(hex.slice(8), 16),
     })
   }
+  if (logTimeMs > 0) sum.add(hashItem(LOG_TIME, NOTHING, logTimeMs))
   return sum.hex()
 }
 
@@ -217,8 +289,9 @@ function decodeMeta(bytes: Uint8Array): Meta {
 
 function isMeta(value: unknown): value is Meta {
   if (typeof value !== 'object' || value === null) return false
-  const { index, logTimeMs, hashVersion, hash, hashes, sessions } = value as Record<string, unknown>
-  const numbers = [index, logTimeMs, hashVersion, sessions]
+  const meta = value as Record<string, unknown>
+  const { index, logTimeMs, hashVersion, hash, hashes, sessions, keys } = meta
+  const numbers = [index, logTimeMs, hashVersion, sessions, keys]
   if (!numbers.every(isCount) || !isHash(hash) || !Array.isArray(hashes)) return false
   return hashes.every((noted: unknown) => {
     if (typeof noted !== 'object' || noted === null) return false

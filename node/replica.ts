@@ -10,6 +10,7 @@ import { StateComparison } from './divergence.ts'
 import { type Forward, Forwards } from './forwards.ts'
 import { type LeaderView, LeaderViews } from './leader-view.ts'
 import { type Asker, LinearizableReads } from './linearizable-reads.ts'
+import { LogClock } from './log-clock.ts'
 import { type Applicant, MembershipDesk } from './membership.ts'
 import type { PeerFrame } from './peer-frame.ts'
 import { Proposals } from './proposals.ts'
@@ -56,6 +57,7 @@ export class Replica {
   readonly #proposals = new Proposals<Asker>()
   readonly #forwards: Forwards
   readonly #reads: LinearizableReads
+  readonly #clock: LogClock
   #tick = 0
   #seen: { role: Role; leader: PeerId | null; term: Term; configurationIndex: Index }
   readonly #views: LeaderViews
@@ -69,6 +71,12 @@ export class Replica {
     this.#options = options
     this.#raft = new Raft(options.raft)
     this.#applied = new AppliedState(options)
+    this.#clock = new LogClock({
+      raft: this.#raft,
+      tickMs: options.tickMs,
+      logTimeMs: () => this.#applied.logTimeMs,
+      dueMs: () => this.#applied.dueMs,
+    })
     const { electionTicks, random } = options.raft
     this.#forwards = new Forwards({ patienceTicks: electionTicks, life: random.next() })
     this.#reads = new LinearizableReads({
@@ -159,6 +167,7 @@ export class Replica {
     this.#tick++
     this.#raft.tick()
     this.#comparison.tick()
+    this.#clock.tick()
     // A few times a second is exact enough for time-outs of seconds.
     if (this.#tick % 2 === 0) {
       for (const pending of this.#requests.expired(this.#tick)) this.#timeOut(pending)
@@ -416,6 +425,7 @@ export class Replica {
 
   #apply(entry: Entry): void {
     const outcome = this.#applied.apply(entry)
+    this.#clock.applied(entry)
     const proposed = this.#proposals.applied(entry)
     if (proposed === null) return
     for (const asker of proposed.askers) {

@@ -47,7 +47,8 @@ export type RuntimeLimits = Record<
   | 'leaderViewMs'
   | 'applyCountMax',
   number
->
+> &
+  Partial<Record<'sessionTtlMs' | 'keyTtlMs', number>>
 
 export interface RuntimeParts {
   readonly identity: Identity
@@ -426,6 +427,8 @@ export class Runtime implements Service, TransportEvents {
       leaderViewTicks: Math.ceil(this.#limits.leaderViewMs / this.tickMs),
       hashEveryEntries: this.#limits.hashEveryEntries,
       hashesKept: this.#limits.hashesKept,
+      sessionTtlMs: this.#limits.sessionTtlMs,
+      keyTtlMs: this.#limits.keyTtlMs,
     })
   }
 

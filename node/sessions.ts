@@ -5,6 +5,9 @@
  *
  * Invariant: a sequence below a session's floor was answered and the client said that it has the answer; a sequence at or above it
  * runs exactly once, because its reply is kept until the floor passes it.
+ *
+ * Invariant: from the least to the most recently used, sessions stand in the order of `lastUsedMs`, those used since the last time
+ * entry behind all others. So the first one tells when something is due.
  */
 import { ByteReader, ByteWriter, MalformedError } from '../client/bytes.ts'
 import { type Command, decodeOutcome, encodeOutcome, type Outcome } from '../client/protocol.ts'
@@ -18,12 +21,23 @@ import type { Index } from './raft/types.ts'
  */
 export const SESSIONS_MAX = 16_384
 
+/**
+ * Kept for at least so long after its last use, and at most about twice as long; in log time, ms. Far longer than any client repeats a
+ * write, short enough that those who never say goodbye are forgotten the same day. Members that expire by different limits have
+ * different states, so that this is no setting, and another value needs another feature level.
+ */
+export const SESSION_TTL_MS = 60 * 60 * 1000
+
 /** Replies kept for one session. A client keeps fewer writes in flight; beyond it the oldest reply is forgotten. */
 export const REPLIES_MAX = 4096
 
 interface Session {
   /** Every sequence below was answered for good. */
   floor: number
+  /** The log time by which it was last used: that of the first time entry behind its last use. 0: none has come yet. */
+  lastUsedMs: number
+  /** Used since the last time entry. */
+  used: boolean
   /** Encoded outcomes by sequence, in the order in which they were applied. */
   readonly replies: Map<number, Uint8Array>
   /** Whoever holds the same token may change this session in place; a clone's is copied first. */
@@ -33,7 +47,7 @@ interface Session {
 const EMPTY = new Uint8Array(0)
 /** A record of a snapshot has about so many bytes, unless it is one reply that is larger. */
 const RECORD_BYTES = 60 * 1024
-/** In a record: u8 1, u64 id, u64 floor; u8 2, u64 sequence, u32 length, reply, for each reply of the session before it. */
+/** In a record: u8 1, u64 id, u64 floor, u64 last used, u8 used since; u8 2, u64 sequence, u32 length, reply, for each reply of the session before it. */
 const SESSION = 1
 const REPLY = 2
 
@@ -74,6 +88,39 @@ export class Sessions {
         return encode('done')
       case 'operation':
         return this.#operate(command, run)
+      case 'keyed':
+        throw new Error('bug: a keyed command belongs to no session')
+    }
+  }
+
+  /**
+   * When the first session expires, or is to be marked as unused, given that log time is `logTimeMs`; null: there are none. Nothing
+   * happens by itself: it happens in `advance`.
+   */
+  dueMs(logTimeMs: number, ttlMs: number): number | null {
+    for (const { used, lastUsedMs } of this.#sessions.values()) {
+      return (used ? logTimeMs : lastUsedMs) + ttlMs
+    }
+    return null
+  }
+
+  /**
+   * Log time is `timeMs` now. Whoever was used since the last time counts as used now; whoever was not, and is `ttlMs` old by that, expires.
+   * So a session lives for at least `ttlMs` after its last use, however long no time entry came.
+   */
+  advance(timeMs: number, ttlMs: number): void {
+    for (const [id, shared] of this.#sessions) {
+      if (shared.used) {
+        const session = this.#own(shared)
+        if (session !== shared) this.#sessions.set(id, session)
+        if (session.lastUsedMs > 0) this.#hash.remove(hashOfLastUse(id, session.lastUsedMs))
+        session.lastUsedMs = timeMs
+        session.used = false
+        this.#hash.add(hashOfLastUse(id, timeMs))
+      } else if (shared.lastUsedMs + ttlMs <= timeMs) {
+        mark('sessions: one expires')
+        this.#close(id)
+      }
     }
   }
 
@@ -82,12 +129,14 @@ export class Sessions {
       if (this.#sessions.size < SESSIONS_MAX) break
       this.#close(oldest)
     }
-    this.#put(id, { floor: 0, replies: new Map(), owner: this.#owner })
+    const fresh = { floor: 0, lastUsedMs: 0, used: true }
+    this.#put(id, { ...fresh, replies: new Map(), owner: this.#owner })
   }
 
   #put(id: number, session: Session): void {
     this.#sessions.set(id, session)
     this.#hash.add(hashOfFloor(id, session.floor))
+    if (session.lastUsedMs > 0) this.#hash.add(hashOfLastUse(id, session.lastUsedMs))
   }
 
   #keep(id: number, session: Session, sequence: number, reply: Uint8Array): void {
@@ -99,6 +148,7 @@ export class Sessions {
     const session = this.#sessions.get(id)
     if (session === undefined) return
     this.#hash.remove(hashOfFloor(id, session.floor))
+    if (session.lastUsedMs > 0) this.#hash.remove(hashOfLastUse(id, session.lastUsedMs))
     for (const [sequence, reply] of session.replies) {
       this.#hash.remove(hashOfReply(id, sequence, reply))
     }
@@ -116,6 +166,7 @@ export class Sessions {
     const session = this.#own(shared)
     this.#sessions.delete(id)
     this.#sessions.set(id, session)
+    session.used = true
     const known = session.replies.get(command.sequence)
     if (known !== undefined) {
       mark('sessions: a repeat gets its reply again')
@@ -138,7 +189,7 @@ export class Sessions {
   /** The session, or its copy if a clone shares it. The replies themselves never change. */
   #own(session: Session): Session {
     if (session.owner === this.#owner) return session
-    return { floor: session.floor, replies: new Map(session.replies), owner: this.#owner }
+    return { ...session, replies: new Map(session.replies), owner: this.#owner }
   }
 
   #raiseFloor(id: number, session: Session, floor: number): void {
@@ -161,7 +212,8 @@ export class Sessions {
   *pieces(): Generator<Uint8Array> {
     let record = new ByteWriter(RECORD_BYTES)
     for (const [id, session] of this.#sessions) {
-      record.u8(SESSION).u64(id).u64(session.floor)
+      record.u8(SESSION).u64(id).u64(session.floor).u64(session.lastUsedMs)
+      record.u8(session.used ? 1 : 0)
       for (const [sequence, reply] of session.replies) {
         if (record.length + 13 + reply.length > RECORD_BYTES) {
           yield record.finish()
@@ -184,7 +236,7 @@ export class Sessions {
       const reader = new ByteReader(piece)
       while (reader.remaining > 0) {
         const type = reader.u8()
-        if (type === SESSION) last = sessions.#readSession(reader)
+        if (type === SESSION) last = sessions.#readSession(reader, last?.session ?? null)
         else if (type === REPLY && last !== null) sessions.#readReply(reader, last)
         else throw new MalformedError(`record ${type} is no session`)
       }
@@ -192,11 +244,20 @@ export class Sessions {
     return { write, finish: () => sessions }
   }
 
-  #readSession(reader: ByteReader): { readonly id: number; readonly session: Session } {
+  #readSession(
+    reader: ByteReader,
+    before: Session | null,
+  ): { readonly id: number; readonly session: Session } {
     const id = reader.u64()
-    const session = { floor: reader.u64(), replies: new Map(), owner: this.#owner }
+    const floor = reader.u64()
+    const lastUsedMs = reader.u64()
+    const used = reader.flag()
+    const session = { floor, lastUsedMs, used, replies: new Map(), owner: this.#owner }
     if (this.#sessions.has(id)) throw new MalformedError(`session ${id} twice`)
     if (this.count >= SESSIONS_MAX) throw new MalformedError('too many sessions')
+    if (before !== null && lastUseOf(session) < lastUseOf(before)) {
+      throw new MalformedError('sessions that are not in the order of their use')
+    }
     this.#put(id, session)
     return { id, session }
   }
@@ -219,8 +280,17 @@ function encode(status: Outcome['status']): Uint8Array {
   return encodeOutcome({ status, body: EMPTY })
 }
 
+/** What sessions are in order of. */
+function lastUseOf({ used, lastUsedMs }: Session): number {
+  return used ? Number.POSITIVE_INFINITY : lastUsedMs
+}
+
 function hashOfFloor(id: number, floor: number): ReturnType<typeof hashItem> {
   return hashItem(new ByteWriter(8).u64(id).finish(), EMPTY, floor)
+}
+
+function hashOfLastUse(id: number, lastUsedMs: number): ReturnType<typeof hashItem> {
+  return hashItem(new ByteWriter(9).u8(1).u64(id).finish(), EMPTY, lastUsedMs)
 }
 
 function hashOfReply(id: number, sequence: number, reply: Uint8Array): ReturnType<typeof hashItem> {

@@ -13,6 +13,7 @@ import {
 import type { Service, ServiceAnswer } from '../service.ts'
 import { etagOf, readStatus, writeCondition } from './conditions.ts'
 import type { Exchange } from './exchange.ts'
+import { idempotencyKeyOf, writeKeyed } from './keyed.ts'
 import type { GatewayLimits } from './limits.ts'
 import { errorBody, Refusal, refuse } from './problem.ts'
 import type { SessionWriter, WriteAnswer } from './session.ts'
@@ -134,26 +135,30 @@ async function read(
 }
 
 async function write(
-  { writer, limits }: KvParts,
+  { service, writer, limits }: KvParts,
   exchange: Exchange,
   operation: KvOperation,
 ): Promise<KvResult> {
-  if (exchange.request.headers['idempotency-key'] !== undefined) {
-    // Ignoring it would let the client believe in a promise that is not kept.
-    throw refuse(
-      'bad-request',
-      'this version does not know Idempotency-Key; use the client library',
-    )
-  }
   const { requestTimeoutMs: timeoutMs } = limits
   const encoded = encodeKvOperation(operation)
-  const answer = await exchange.ask<WriteAnswer>('write', (done) =>
-    writer.write({ operation: encoded, timeoutMs }, done),
+  const name = idempotencyKeyOf(exchange.request.headers['idempotency-key'])
+  const result = decodeKvResult(
+    name === null
+      ? await writeInSession(writer, exchange, { operation: encoded, timeoutMs })
+      : await writeKeyed(service, exchange, { name, operation: encoded, timeoutMs }),
   )
-  if (!answer.ok) throw new Refusal(answer.error)
-  const result = decodeKvResult(answer.body)
   if (result.succeeded) return result
   if (result.revision !== 0) exchange.header({ etag: etagOf(result.revision) })
   const present = result.revision === 0 ? 'absent' : `at revision ${result.revision}`
   throw new Refusal(errorBody('compare-failed', `the key is ${present}`))
+}
+
+async function writeInSession(
+  writer: SessionWriter,
+  exchange: Exchange,
+  request: { readonly operation: Uint8Array; readonly timeoutMs: number },
+): Promise<Uint8Array> {
+  const answer = await exchange.ask<WriteAnswer>('write', (done) => writer.write(request, done))
+  if (!answer.ok) throw new Refusal(answer.error)
+  return answer.body
 }

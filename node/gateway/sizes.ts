@@ -8,6 +8,7 @@ import {
   decodeKvOperation,
   decodeKvQuery,
   type ErrorBody,
+  KEYED_HEADER_BYTES,
 } from '../../client/protocol.ts'
 import type { GatewayLimits } from './limits.ts'
 import { errorBody } from './problem.ts'
@@ -18,8 +19,9 @@ export type SizeLimits = Pick<GatewayLimits, 'keyBytesMax' | 'valueBytesMax'>
 export function checkCommand(bytes: Uint8Array, limits: SizeLimits): ErrorBody | null {
   return shaped(() => {
     const command = decodeCommand(bytes)
-    if (command.kind !== 'operation') return null
-    const operation = decodeKvOperation(command.operation)
+    if (command.kind === 'openSession' || command.kind === 'closeSession') return null
+    const start = command.kind === 'keyed' ? KEYED_HEADER_BYTES : 0
+    const operation = decodeKvOperation(command.operation.subarray(start))
     const { condition } = operation
     return (
       checkKey(operation.key, limits) ??

@@ -4,7 +4,7 @@
  */
 import type { Entry, EntryKind } from './types.ts'
 
-const KINDS: readonly EntryKind[] = ['command', 'configuration', 'noop']
+const KINDS: readonly EntryKind[] = ['command', 'configuration', 'noop', 'time']
 const TWO_32 = 0x1_0000_0000
 
 export const ENTRY_HEADER_BYTES = 1 + 8 + 8 + 4

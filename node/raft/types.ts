@@ -24,9 +24,10 @@ export interface EntryId {
 
 /**
  * `command`: bytes for the state machine. `configuration`: an encoded ConfigurationRecord, in force from
- * the moment it is appended. `noop`: the entry a leader appends at the start of its term.
+ * the moment it is appended. `noop`: the entry a leader appends at the start of its term. `time`: log time, ms
+ * as a u64, by which everything expires; a leader appends it when something is due, and at no other time.
  */
-export type EntryKind = 'command' | 'configuration' | 'noop'
+export type EntryKind = 'command' | 'configuration' | 'noop' | 'time'
 
 export interface Entry {
   readonly term: Term

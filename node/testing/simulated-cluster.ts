@@ -169,6 +169,14 @@ export class SimulatedCluster {
     return decodeOutcome(body).body
   }
 
+  /**
+   * Sends an encoded Command (client/protocol.ts), as a client with sessions or keys of its own would, and returns the encoded Outcome.
+   * Throws SimulatedRequestError.
+   */
+  command(node: number, command: Uint8Array, timeoutMs = REQUEST_MS): Uint8Array {
+    return this.#ask(node, { type: 'command', command, timeoutMs }).body
+  }
+
   /** Asks the state machine of a node. Throws SimulatedRequestError. */
   query(
     node: number,

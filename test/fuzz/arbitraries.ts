@@ -157,7 +157,7 @@ export const foundingMessage: fc.Arbitrary<FoundingMessage> = fc
 
 // --- the log --------------------------------------------------------------------------------------------------------
 
-export const entryKind = fc.constantFrom('command', 'configuration', 'noop')
+export const entryKind = fc.constantFrom('command', 'configuration', 'noop', 'time')
 
 /** Entries that follow `before` as a log may hold them: no gap, terms that never fall. */
 export function entriesAfter(before: EntryId, maxLength = 8): fc.Arbitrary<Entry[]> {
@@ -165,7 +165,7 @@ export function entriesAfter(before: EntryId, maxLength = 8): fc.Arbitrary<Entry
     {
       weight: 7,
       arbitrary: fc.record({
-        kind: fc.constantFrom('command' as const, 'noop' as const),
+        kind: fc.constantFrom('command' as const, 'noop' as const, 'time' as const),
         payload: bytes,
       }),
     },

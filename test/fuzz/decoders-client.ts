@@ -90,6 +90,22 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
     firstOutstanding: u64,
     operation: some,
   }),
+  fc.record({
+    kind: fc.constant('keyed' as const),
+    session: u64,
+    sequence: u64,
+    firstOutstanding: u64,
+    // Few keys and few requests, so that they meet.
+    operation: fc
+      .tuple(fc.nat(2), fc.nat(1), some)
+      .map(([key, request, operation]) =>
+        Uint8Array.from([
+          ...new Uint8Array(32).fill(key),
+          ...new Uint8Array(32).fill(request),
+          ...operation,
+        ]),
+      ),
+  }),
 )
 
 const condition: fc.Arbitrary<Condition> = fc.oneof(

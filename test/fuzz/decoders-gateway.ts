@@ -284,7 +284,9 @@ const CLIENTS: readonly AnyRow[] = [
     name: 'command at the boundary',
     covers: ['node/gateway/sizes.ts#checkCommand'],
     kind: 'bytes',
-    values: command.filter(({ kind }) => kind !== 'operation').map(encodeCommand),
+    values: command
+      .filter(({ kind }) => kind === 'openSession' || kind === 'closeSession')
+      .map(encodeCommand),
     encode: (all) => all,
     decode: refusedBy((input) => checkCommand(input, LIMITS)),
     noise: written,

@@ -255,7 +255,13 @@ function entriesOf(payloads: readonly (Uint8Array | null)[]): Entry[] {
 }
 
 function freshState(): AppliedState {
-  return new AppliedState({ machine: new KvMachine(), hashEveryEntries: 4, hashesKept: 8 })
+  return new AppliedState({
+    machine: new KvMachine(),
+    hashEveryEntries: 4,
+    hashesKept: 8,
+    sessionTtlMs: 5000,
+    keyTtlMs: 2000,
+  })
 }
 
 function hex(bytes: Uint8Array): string {

@@ -14,6 +14,7 @@ import {
   decodeKvResult,
   decodeOutcome,
 } from '../../client/protocol.ts'
+import { decodeLogTime } from '../../node/log-clock.ts'
 import type { PeerFrame } from '../../node/peer-frame.ts'
 import { decodeConfigurationRecord } from '../../node/raft/configuration.ts'
 import type { AppendResponse, PreVoteResponse, RaftMessage } from '../../node/raft/messages.ts'
@@ -69,6 +70,8 @@ export function entryText(words: Words, entry: Entry): string {
       const record = decodeConfigurationRecord(entry.payload)
       return `${id} configuration ${record === null ? '?' : configurationText(words, record.configuration)}`
     }
+    case 'time':
+      return `${id} time ${decodeLogTime(entry.payload) ?? '?'} ms`
     case 'command': {
       const text = words.commandText(entry.payload)
       return text === id ? id : `${id} ${text}`

@@ -3,6 +3,7 @@
  * meet (no leader, slow answers) is set by hand.
  */
 import { decodeCommand, type ErrorBody, errorBody } from '../../client/protocol.ts'
+import { IdempotencyKeys } from '../../node/idempotency-keys.ts'
 import { KvMachine } from '../../node/machine/kv.ts'
 import type {
   LeaderInfo,
@@ -16,6 +17,7 @@ import { Sessions } from '../../node/sessions.ts'
 export class LocalService implements Service {
   readonly machine = new KvMachine()
   sessions = new Sessions()
+  readonly keys = new IdempotencyKeys()
   index = 0
   /** Every request that was not cancelled before it ran. */
   readonly seen: ServiceRequest[] = []
@@ -66,9 +68,12 @@ export class LocalService implements Service {
       return { ok: false, error: errorBody('bad-request', 'nothing changes here') }
     }
     const index = ++this.index
-    const body = this.sessions.apply(decodeCommand(request.command), index, (operation) =>
-      this.machine.apply(operation, { index }),
-    )
+    const command = decodeCommand(request.command)
+    const run = (operation: Uint8Array) => this.machine.apply(operation, { index })
+    const body =
+      command.kind === 'keyed'
+        ? this.keys.apply(command.operation, run)
+        : this.sessions.apply(command, index, run)
     return { ok: true, index, body }
   }
 

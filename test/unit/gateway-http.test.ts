@@ -1,6 +1,7 @@
 /** The keys over HTTP: CONTRACT's table, row by row. */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { errorBody } from '../../client/protocol.ts'
 import { createGateway } from '../../node/gateway.ts'
 import { closeLabs, eventually, http, openLab, TOKENS, Wire } from '../support/gateway-lab.ts'
 
@@ -289,12 +290,90 @@ kv('closing answers what is pending and says whether it may have been applied', 
   assert.is(late, 'ECONNREFUSED')
 })
 
-kv('Idempotency-Key is refused rather than ignored', async () => {
+kv(
+  'the same request under one Idempotency-Key is written once, another one is refused',
+  async () => {
+    const lab = await openLab()
+    const put = (key: string, name: string, body: string, more: Record<string, string> = {}) =>
+      http(lab, `/v1/kv/${key}`, {
+        method: 'PUT',
+        headers: { 'idempotency-key': name, ...more },
+        body,
+      })
+    const first = await put('a', 'one', 'x')
+    assert.equal([first.status, first.json], [200, { revision: 1 }])
+    // Somebody else writes; the repeat does not write over it.
+    await http(lab, '/v1/kv/a', { method: 'PUT', body: 'other' })
+    const again = await put('a', 'one', 'x')
+    assert.equal([again.status, again.json, again.headers.etag], [200, { revision: 1 }, '"1"'])
+    assert.is((await http(lab, '/v1/kv/a')).text, 'other')
+    for (const other of [
+      put('b', 'one', 'x'),
+      put('a', 'one', 'y'),
+      put('a', 'one', 'x', { 'if-match': '"1"' }),
+    ]) {
+      const refused = await other
+      assert.equal(
+        [refused.status, refused.json.code, refused.json.maybeApplied],
+        [422, 'bad-request', false],
+      )
+    }
+    const removed = await http(lab, '/v1/kv/a', {
+      method: 'DELETE',
+      headers: { 'idempotency-key': 'one' },
+    })
+    assert.is(removed.status, 422)
+    assert.is((await put('a', 'two', 'x')).status, 200)
+  },
+)
+
+kv('a condition that failed under an Idempotency-Key fails again', async () => {
   const lab = await openLab()
-  const headers = { 'idempotency-key': 'k' }
-  const put = await http(lab, '/v1/kv/a', { method: 'PUT', headers, body: 'x' })
-  assert.equal([put.status, lab.service.index], [400, 0])
+  const headers = { 'idempotency-key': 'k', 'if-none-match': '*' }
+  await http(lab, '/v1/kv/a', { method: 'PUT', body: 'x' })
+  const put = () => http(lab, '/v1/kv/a', { method: 'PUT', headers, body: 'y' })
+  assert.is((await put()).status, 412)
+  await http(lab, '/v1/kv/a', { method: 'DELETE' })
+  assert.is((await put()).status, 412)
+  const gone = await http(lab, '/v1/kv/a')
+  assert.is(gone.status, 404)
 })
+
+kv('an Idempotency-Key that is none is refused before anything is written', async () => {
+  const lab = await openLab()
+  for (const name of ['', 'a b', 'k'.repeat(256), 'caf\u00e9', ['a', 'b']]) {
+    const put = await http(lab, '/v1/kv/a', {
+      method: 'PUT',
+      headers: { 'idempotency-key': name },
+      body: 'x',
+    })
+    assert.equal([put.status, put.json.code], [400, 'bad-request'], JSON.stringify(name))
+  }
+  assert.is(lab.service.index, 0)
+  const longest = { 'idempotency-key': 'k'.repeat(255) }
+  assert.is(
+    (await http(lab, '/v1/kv/a', { method: 'PUT', headers: longest, body: 'x' })).status,
+    200,
+  )
+})
+
+kv(
+  'keys without room, without a leader, or without an answer in time are told as they are',
+  async () => {
+    const lab = await openLab()
+    const put = () =>
+      http(lab, '/v1/kv/a', { method: 'PUT', headers: { 'idempotency-key': 'k' }, body: 'x' })
+    lab.service.keys.apply = () => Uint8Array.of(4)
+    const full = await put()
+    assert.equal(
+      [full.status, full.json.code, full.json.maybeApplied, full.json.retriable],
+      [429, 'overloaded', false, true],
+    )
+    lab.service.failure = errorBody('timeout', 'no answer from a quorum in time', true)
+    const late = await put()
+    assert.equal([late.status, late.json.code, late.json.maybeApplied], [504, 'timeout', true])
+  },
+)
 
 kv('a port in use is told as it is, and another may be tried', async () => {
   const first = await openLab()

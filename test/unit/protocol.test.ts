@@ -243,6 +243,20 @@ for (const { name, values, encode, decode } of CODECS) {
   })
 }
 
+hostile('a keyed command has two whole hashes and an operation', () => {
+  const numbers = { session: 0, sequence: 0, firstOutstanding: 0 }
+  for (const [bytes, isOne] of [
+    [0, false],
+    [1, false],
+    [64, false],
+    [65, true],
+  ] as const) {
+    const input = encodeCommand({ kind: 'keyed', ...numbers, operation: new Uint8Array(bytes) })
+    if (isOne) assert.is(decodeCommand(input).operation.length, bytes)
+    else assert.throws(() => decodeCommand(input), /of operation in a command of kind keyed/)
+  }
+})
+
 /** One encoding for one value: what a decoder accepts, the encoder writes again, byte for byte. */
 hostile('a command, operation, query, result or list that is accepted has one encoding', () => {
   const canonical: [string, (input: Uint8Array) => Uint8Array][] = [

@@ -10,6 +10,7 @@ import {
   encodeKvQuery,
 } from '../../client/protocol.ts'
 import { AppliedState } from '../../node/applied-state.ts'
+import { encodeLogTime } from '../../node/log-clock.ts'
 import { KvMachine } from '../../node/machine/kv.ts'
 import type { StateMachine } from '../../node/machine/machine.ts'
 import { PIECE_BYTES_MAX } from '../../node/machine/pieces.ts'
@@ -17,7 +18,7 @@ import { Random } from '../../node/raft/random.ts'
 import type { Entry } from '../../node/raft/types.ts'
 import { REPLIES_MAX, Sessions } from '../../node/sessions.ts'
 
-const OPTIONS = { hashEveryEntries: 4, hashesKept: 3 }
+const OPTIONS = { hashEveryEntries: 4, hashesKept: 3, sessionTtlMs: 5000, keyTtlMs: 2000 }
 const NOTHING = new Uint8Array(0)
 const ALL = encodeKvQuery({
   type: 'list',
@@ -54,6 +55,9 @@ function life(seed: number, entries: number): Entry[] {
     const index = at + 1
     const dice = random.below(12)
     if (at === 0 || dice === 0) return entryOf(index, { kind: 'openSession' })
+    if (dice === 5 && random.below(2) === 0) {
+      return { term: 1, index, kind: 'time' as const, payload: encodeLogTime(index * 300) }
+    }
     const session = 1 + random.below(Math.min(index, 9))
     if (dice === 1) return entryOf(index, { kind: 'closeSession', session })
     if (dice === 2) return { term: 1, index, kind: 'noop' as const, payload: NOTHING }
@@ -65,6 +69,11 @@ function life(seed: number, entries: number): Entry[] {
         ? encodeKvOperation({ type: 'delete', key, condition })
         : put(key, new Uint8Array(random.below(dice === 4 ? 20_000 : 30)).fill(index))
     const firstOutstanding = random.below(sequence + 1)
+    if (dice === 6) {
+      const hashes = new Uint8Array(64).fill(random.below(4))
+      const named = Uint8Array.from([...hashes, ...operation])
+      return entryOf(index, { kind: 'keyed', operation: named })
+    }
     return entryOf(index, { session, sequence, firstOutstanding, operation })
   })
 }
@@ -122,8 +131,7 @@ snapshots('and who was restored answers every later entry as who never stopped',
         assert.equal(other.apply(entry), state.apply(entry), `entry ${entry.index}`)
       }
       assert.equal(shown(other), shown(state))
-      // And what it captures is what the other captures.
-      assert.equal([...other.capture().pieces()], [...state.capture().pieces()])
+      assert.equal([other.logTimeMs, other.dueMs], [state.logTimeMs, state.dueMs])
     }),
     { numRuns: 100 },
   )
@@ -231,7 +239,7 @@ snapshots('damage is refused: every byte, every missing, repeated, exchanged or 
     refused(others([piece, piece]), `piece ${at} twice`)
     refused(others([piece.subarray(0, -1)]), `piece ${at} is cut`)
     refused(others([NOTHING, piece]), `an empty piece before ${at}`)
-    refused(others([Uint8Array.of(3), piece]), `an unknown piece before ${at}`)
+    refused(others([Uint8Array.of(4), piece]), `an unknown piece before ${at}`)
     if (at > 0) refused(pieces.toSpliced(at - 1, 2, piece, pieces[at - 1] as never), 'exchanged')
     // The meta has fields that only a checksum can protect.
     if (at === 0) return
@@ -263,7 +271,7 @@ snapshots('a hash of another version is not compared', () => {
 
 snapshots('sessions refuse more than there can be', () => {
   const restorer = Sessions.restorer()
-  const session = new Uint8Array(17)
+  const session = new Uint8Array(26)
   session[0] = 1
   for (let id = 0; id < 16_384; id++) {
     new DataView(session.buffer).setUint32(5, id)

@@ -6,7 +6,16 @@ import { type ErrorBody, errorBody } from '../client/protocol.ts'
 import { decodeAsciiJson, encodeAsciiJson } from './raft/ascii-json.ts'
 import type { ConfigurationRecord, Index, MemberId } from './raft/types.ts'
 
-export const CHANGE_VERBS = ['add', 'remove', 'promote', 'demote', 'replace', 'settings'] as const
+/** `transfer` changes no member: it goes the same way to the leader, and `id` is who shall lead; without it the furthest voter. */
+export const CHANGE_VERBS = [
+  'add',
+  'remove',
+  'promote',
+  'demote',
+  'replace',
+  'settings',
+  'transfer',
+] as const
 export type ChangeVerb = (typeof CHANGE_VERBS)[number]
 
 export interface ChangeRequest {
@@ -59,7 +68,7 @@ export function parseChangeRequest(value: unknown): ChangeRequest | null {
   const id = idOf(value.id)
   const successor = idOf(value.with)
   if (id === null || successor === null) return null
-  if ((id === undefined) !== (verb === 'settings')) return null
+  if (verb !== 'transfer' && (id === undefined) !== (verb === 'settings')) return null
   if ((settings === undefined) === (verb === 'settings')) return null
   if (settings !== undefined && !isSettings(settings)) return null
   if (dryRun !== undefined && typeof dryRun !== 'boolean') return null

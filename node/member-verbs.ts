@@ -35,6 +35,10 @@ export class MemberVerbs {
   /** Null when the verb is not one of these. Rejects with errors shaped as an ErrorBody. */
   run(name: string, args: unknown): Promise<unknown> | null {
     if (name === 'leave') return this.#leave()
+    if (name === 'leader.transfer') {
+      const { to, ...more } = (args ?? {}) as { readonly to?: unknown }
+      return this.#change(name, { ...more, verb: 'transfer', ...(to == null ? {} : { id: to }) })
+    }
     const verb = VERBS[name]
     return verb === undefined ? null : this.#change(name, { ...(args as object | null), verb })
   }

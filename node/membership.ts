@@ -32,6 +32,8 @@ export interface DeskParts<Asker> {
   /** The configuration that is committed and applied. */
   readonly committed: () => { readonly index: Index; readonly record: ConfigurationRecord } | null
   readonly answer: (asker: Asker, answer: ChangeAnswer) => void
+  /** Those that must not lead, if there is anybody else. */
+  readonly unfit: () => ReadonlySet<PeerId>
   /** Nothing came of it because this node does not lead: it may be asked for again elsewhere. */
   readonly giveBack: (asker: Asker) => void
 }
@@ -88,6 +90,7 @@ export class MembershipDesk<Asker> {
     const request = decodeChangeRequest(body)
     if (request === null) return this.#refuse(asker, 'bad-request', 'the request is malformed')
     const { raft } = this.#parts
+    if (request.verb === 'transfer') return this.#transfer(asker, request)
     const { configuration } = raft.tracker
     const meant = this.#meaning(request, configuration)
     if (typeof meant === 'string') return this.#refuse(asker, 'not-found', meant)
@@ -97,6 +100,44 @@ export class MembershipDesk<Asker> {
     }
     if (request.dryRun === true) return this.#dryRun(asker, [meant], options, configuration)
     this.#change([meant], options, { asker, index: null, before: configuration })
+  }
+
+  /** Hands leadership to the voter that is furthest, if there is one. */
+  handOver(): boolean {
+    const { raft, unfit } = this.#parts
+    const best = raft.tracker.furthestVoter(unfit())
+    return best !== null && raft.transferLeadership(best)
+  }
+
+  /**
+   * The answer leaves at once, while this node still leads; whoever wants to know how it ended asks who leads. It ends with
+   * another leader within an election timeout, or this one leads on (thesis 3.10).
+   */
+  #transfer(asker: Asker, request: ChangeRequest): void {
+    const { raft, unfit, answer, giveBack } = this.#parts
+    if (raft.role !== 'leader') return giveBack(asker)
+    const { record, index: configIndex = 0 } = raft.log.configuration ?? {}
+    const { configuration } = raft.tracker
+    if (raft.tracker.voters.every((voter) => voter === raft.self)) {
+      return this.#refuse(asker, 'bad-request', 'nobody else is a voter')
+    }
+    const meant = request.id === undefined ? null : pick(configuration.members, request.id)
+    if (typeof meant === 'string') return this.#refuse(asker, 'not-found', meant)
+    const target = meant === null ? raft.tracker.furthestVoter(unfit()) : peerIdOf(meant)
+    if (target === null) return this.#refuse(asker, 'unsafe', 'no other voter answers')
+    const member = configuration.members.find((one) => peerIdOf(one) === target)
+    const who = `member ${member?.memberId} (${member?.name})`
+    if (!raft.tracker.voters.includes(target)) {
+      return this.#refuse(asker, 'bad-request', `${who} is no voter`)
+    }
+    const dryRun = request.dryRun === true
+    const isDone = target === raft.self
+    if (!isDone && !dryRun && !raft.transferLeadership(target)) {
+      return this.#refuse(asker, 'overloaded', 'a change of the members is under way')
+    }
+    const { voters, learners } = record?.configuration ?? configuration
+    const changes = isDone ? [] : [`leadership goes to ${who}`]
+    answer(asker, { ok: true, report: { configIndex, changes, dryRun, voters, learners } })
   }
 
   /** What an operator would have asked for, by the autopilot; nobody waits for the answer. */
@@ -174,6 +215,7 @@ export class MembershipDesk<Asker> {
   /** What the request means for these members, or why it means nothing. */
   #meaning(request: ChangeRequest, configuration: Configuration): ConfChange | string {
     const { verb, id = '', settings = {} } = request
+    if (verb === 'transfer') return 'leadership is no member'
     if (verb === 'settings') return { type: 'settings', settings }
     if (verb === 'add') {
       const { applicants } = this

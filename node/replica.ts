@@ -95,6 +95,7 @@ export class Replica {
       raft: this.#raft,
       committed: () => this.#raft.log.configurationAt(this.#raft.log.appliedIndex),
       answer: (asker, answer) => this.#answers.change(asker, answer),
+      unfit: () => this.#comparison.odd,
       giveBack: (asker) => this.#refuse(asker),
     })
     this.#comparison = new StateComparison({
@@ -243,8 +244,7 @@ export class Replica {
 
   /** Hands leadership to the voter that is furthest, if there is one. */
   handOver(): boolean {
-    const best = this.#raft.tracker.furthestVoter(this.#comparison.odd)
-    return best !== null && this.#raft.transferLeadership(best)
+    return this.#desk.handOver()
   }
 
   /** Answers everything that waits with `closing`. */

@@ -70,7 +70,7 @@ export class Raft {
       saveBytesMax: options.saveBytesMax,
     })
     this.#echoes = new Echoes(options)
-    this.#tracker = new Tracker(options.self)
+    this.#tracker = new Tracker(options.self, options.electionTicks)
     this.#tracker.use(this.#log.configuration?.record.configuration ?? null)
     this.#campaign = new Campaign(this, this.#doors, options)
     this.#campaign.reset()

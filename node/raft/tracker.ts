@@ -19,13 +19,16 @@ const NOBODY: ReadonlySet<PeerId> = new Set()
 export class Tracker {
   readonly self: PeerId
   readonly progress = new Map<PeerId, Progress>()
+  /** Who was not heard for so long is not asked to lead. */
+  readonly #patienceTicks: number
   #configuration: Configuration = EMPTY
   #quorum: Quorum = { incoming: [], outgoing: [] }
   /** Everybody but this node, voters and learners. */
   #peers: readonly PeerId[] = []
 
-  constructor(self: PeerId) {
+  constructor(self: PeerId, patienceTicks = Number.POSITIVE_INFINITY) {
     this.self = self
+    this.#patienceTicks = patienceTicks
   }
 
   get configuration(): Configuration {
@@ -99,7 +102,11 @@ export class Tracker {
   /** Of the other voters that were heard lately, the one with most of the log; none of `unfit`. */
   furthestVoter(unfit: ReadonlySet<PeerId> = NOBODY): PeerId | null {
     const [best] = [...this.progress]
-      .filter(([peer, { active }]) => active && this.voters.includes(peer) && !unfit.has(peer))
+      .filter(([peer, { silentTicks }]) => {
+        // Not `active`, which is false for everybody just after each check of the quorum.
+        const isAlive = silentTicks < this.#patienceTicks
+        return isAlive && this.voters.includes(peer) && !unfit.has(peer)
+      })
       .sort(([, a], [, b]) => b.matchIndex - a.matchIndex)
     return best?.[0] ?? null
   }

@@ -21,6 +21,7 @@ import { appendFileSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { bundleWorker } from './bundle.ts'
 import { EXIT_CODES, type FailureKind } from './failure.ts'
 import { writeHistory } from './history.ts'
 import { drawOptions, PRESETS, type Preset } from './options.ts'
@@ -30,7 +31,6 @@ import type { WorkerTask } from './worker.ts'
 import { SimWorld } from './world.ts'
 
 const SEEDS_FILE = fileURLToPath(new URL('./seeds.txt', import.meta.url))
-const WORKER = fileURLToPath(new URL('./worker.ts', import.meta.url))
 const TWICE_EVERY = 64
 const COUNT_MAX = 2 ** 31
 
@@ -148,14 +148,16 @@ async function runMany(wanted: Wanted): Promise<Tally> {
       findingsMax: wanted.findingsMax,
     }),
   )
-  await Promise.all(
-    tasks.map((task) =>
-      work(task, (news) => {
-        addTally(tally, news)
-        if (!wanted.json) for (const finding of news.findings) console.log(shown(finding))
-      }),
-    ),
-  )
+  const hear = (news: Tally): void => {
+    addTally(tally, news)
+    if (!wanted.json) for (const finding of news.findings) console.log(shown(finding))
+  }
+  const worker = await bundleWorker()
+  try {
+    await Promise.all(tasks.map((task) => work(worker.args, task, hear)))
+  } finally {
+    worker.remove()
+  }
   return tally
 }
 
@@ -164,12 +166,14 @@ function shown(finding: Finding): string {
   return `\nFOUND seed ${seed}: ${kind} (${check})\n${what}\n  ${repeatLine(finding)}\n`
 }
 
-function work(task: WorkerTask, hear: (news: Tally) => void): Promise<void> {
-  const child = spawn(
-    process.execPath,
-    ['--max-semi-space-size=64', '--import', 'tsx', WORKER, JSON.stringify(task)],
-    { stdio: ['ignore', 'pipe', 'inherit'] },
-  )
+function work(
+  worker: readonly string[],
+  task: WorkerTask,
+  hear: (news: Tally) => void,
+): Promise<void> {
+  const child = spawn(process.execPath, [...worker, JSON.stringify(task)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   let rest = ''
   child.stdout.setEncoding('utf8')
   child.stdout.on('data', (text: string) => {

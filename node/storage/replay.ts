@@ -156,7 +156,7 @@ export class Replay {
       }
       this.#entries.length = kept
       for (const entry of record.entries) {
-        this.#entries.push({ ...entry, payload: Uint8Array.from(entry.payload) })
+        this.#entries.push({ ...entry, payload: entry.payload.slice() })
       }
     }
     if (record.hardState !== null) this.hardState = record.hardState

@@ -294,7 +294,9 @@ function readHardState(
   const term = readU64(view, at)
   const commit = readU64(view, at + 8)
   if (voteEnd > end || term === null || commit === null) return null
-  const vote = String.fromCharCode(...bytes.subarray(voteAt, voteEnd))
+  const vote = Buffer.from(bytes.buffer, bytes.byteOffset + voteAt, voteEnd - voteAt).toString(
+    'latin1',
+  )
   return { hardState: { term, vote: vote === '' ? null : vote, commit }, next: voteEnd }
 }
 

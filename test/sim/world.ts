@@ -3,7 +3,6 @@
  * checks that watch all of it. First cruel, then kind: nothing false may ever happen, and after healing there must be progress.
  */
 import { listenToMarks } from '../../node/raft/marks.ts'
-import { majority } from '../../node/raft/quorum.ts'
 import type { PeerId } from '../../node/raft/types.ts'
 import { Dice } from '../../node/testing/dice.ts'
 import { SimMachine, type SimProcess } from '../../node/testing/sim-machine.ts'
@@ -15,13 +14,14 @@ import { Corruption } from './corruption.ts'
 import { DurableLog } from './durability.ts'
 import { SimFailure, wrong } from './failure.ts'
 import { Faults, mend } from './faults.ts'
+import { Healing } from './healing.ts'
 import type { Operation } from './history.ts'
 import { checkLinearizable, explain } from './linearizable.ts'
 import type { SimOptions } from './options.ts'
 import { Oracle } from './oracle.ts'
 import { RollingHash } from './rolling-hash.ts'
 import { describeFrame } from './story.ts'
-import { PROBE, recode } from './wire.ts'
+import { recode } from './wire.ts'
 
 export interface SimResult {
   readonly failure: {
@@ -40,13 +40,9 @@ export interface SimResult {
   readonly history: readonly Operation[]
 }
 
-const SECOND_US = 1_000_000
 /** What the search for an order may cost a seed; beyond it the run says so. */
-const HISTORY_STATES_MAX = 50_000
-/** A fifth of a second at a time, the kind world is asked whether it has agreed. */
-const LOOK_US = 200_000
-/** Founding and links to machines that were away need their own time before the first question. */
-const SETTLE_US = 2 * SECOND_US
+const HISTORY_STATES_MAX = 200_000
+const SECOND_US = 1_000_000
 
 export class SimWorld {
   readonly options: SimOptions
@@ -66,12 +62,11 @@ export class SimWorld {
   readonly #hash = new RollingHash()
   readonly #tell: ((text: string) => void) | null
   #failure: SimFailure | null = null
-  #isKind = false
+  /** From the moment on at which everything is mended. */
+  #healing: Healing | null = null
   /** So many leaders to come have little time left. */
   #doomed = 0
   #doomedTerm = 0
-  /** Who must be well in the kind phase. */
-  #core: readonly SimMachine[] = []
 
   /** `tell`: hears the story of the world, line by line. */
   constructor(options: SimOptions, tell: ((text: string) => void) | null = null) {
@@ -117,6 +112,7 @@ export class SimWorld {
         this.#doomed = count
       },
       corrupt: (machine) => this.#corruption.strike(machine, this.#members()?.length ?? 0),
+      visit: ({ process }, what) => process !== null && this.#clients.visit(process, what),
       count: (fault) => this.#count(`fault: ${fault}`),
       tell: (text) => this.#say(text),
     })
@@ -182,125 +178,31 @@ export class SimWorld {
     }
   }
 
-  #until(atUs: number, stop: () => boolean): boolean {
-    let stopped = false
-    this.timeline.runUntil(atUs, () => {
-      stopped = this.#failure !== null || stop()
-      return stopped
-    })
-    return stopped
+  #until(atUs: number, stop: () => boolean): void {
+    this.timeline.runUntil(atUs, () => this.#failure !== null || stop())
   }
 
   #beKind(): void {
-    const { options, timeline } = this
-    this.#isKind = true
+    const { options, timeline, machines } = this
     this.#faults.stop()
     this.#doomed = 0
     this.#say(() => 'KIND from here on')
-    mend(this.#network, this.machines, options.diskUsMin)
-    const core = this.#chooseCore()
-    this.#core = core
-    for (const machine of this.machines) {
-      if (core.includes(machine)) this.#startSurely(machine)
-      else machine.kill('killed')
-    }
+    mend(this.#network, machines, options.diskUsMin)
+    this.#healing = new Healing({
+      options,
+      timeline,
+      machines,
+      ruined: this.#ruined,
+      corruption: this.#corruption,
+      members: () => this.#members(),
+      until: (atUs, stop) => this.#until(atUs, stop),
+      hasFailed: () => this.#failure !== null,
+      idle: () => this.#clients.idle,
+      count: (what, by) => this.#count(what, by),
+    })
+    this.#healing.start()
     this.#clients.finish()
-    const endUs = timeline.nowUs + options.kindUs
-    const startedUs = timeline.nowUs
-    this.#waitFor(endUs, () => this.#disagreement(core))
-    if (this.#failure !== null) return
-    this.#count('kind: seconds to agree', Math.ceil((timeline.nowUs - startedUs) / SECOND_US))
-    // The cluster is of use again: through every node that belongs to it.
-    const members = core.filter((one) => one.process?.runtime?.replica?.committed != null)
-    for (const machine of members) this.#probe(machine, endUs)
-    // Hashes are noted every few entries.
-    const { length: voters } = this.#members() ?? []
-    const why = (): string | null => this.#corruption.unnoticed(members, voters)
-    for (let i = 0; i < 40 && why() !== null; i++) this.#probe(members[0] as SimMachine, endUs)
-    if (this.#failure !== null) return
-    this.#waitFor(endUs, () => this.#disagreement(core) ?? why())
-  }
-
-  /** `why`: what is missing yet, null when nothing is. */
-  #waitFor(endUs: number, why: () => string | null): void {
-    this.#until(this.timeline.nowUs + SETTLE_US, () => false)
-    while (this.#failure === null) {
-      const missing = why()
-      if (missing === null) return
-      if (this.timeline.nowUs >= endUs) {
-        throw new SimFailure('liveness', 'kind', `after healing: ${missing}`)
-      }
-      this.#until(this.timeline.nowUs + LOOK_US, () => false)
-    }
-  }
-
-  /** Who is healed: everybody who can be, or a majority of the founders. Those that founded nothing yet need each other. */
-  #chooseCore(): SimMachine[] {
-    const members = this.#members()
-    const able = this.machines.filter(({ index }) => !this.#ruined.has(index))
-    if (this.options.healAll || members === null) return able
-    const dice = new Dice(this.options.seed ^ 0xc02e)
-    const well = dice.shuffle(able.filter(({ index }) => members.includes(index)))
-    return well.slice(
-      0,
-      dice.between(majority(members.length), Math.max(well.length, majority(members.length))),
-    )
-  }
-
-  #startSurely(machine: SimMachine): void {
-    if (machine.start() || this.#failure !== null) return
-    const { refusal } = machine
-    const text = refusal === null ? 'died at its start' : `${refusal.code}: ${refusal.message}`
-    throw new SimFailure('liveness', 'start', `${machine.options.name} does not start: ${text}`)
-  }
-
-  /** Null: all members of the core follow one leader, have applied the same, and no client waits. */
-  #disagreement(core: readonly SimMachine[]): string | null {
-    const processes = core.map((machine) => machine.process)
-    const leaders = new Set<string>()
-    let commit: number | null = null
-    for (const [i, process] of processes.entries()) {
-      const name = core[i]?.options.name
-      const runtime = process?.runtime ?? null
-      if (process === null || runtime === null) return `${name} is not running`
-      if (runtime.clusterId === null) return `${name} belongs to no cluster`
-      const { replica } = runtime
-      if (replica === null || replica.committed === null) continue
-      const { raft } = replica
-      const isAside = this.#corruption.isCorrupt(process) && replica.comparison.quarantined
-      if (!isAside && !runtime.readiness().ready) return `${name}: ${runtime.readiness().reason}`
-      leaders.add(raft.leader ?? '')
-      commit ??= raft.log.commitIndex
-      if (raft.log.commitIndex !== commit || raft.log.appliedIndex !== commit) {
-        return `${name} is at index ${raft.log.appliedIndex}/${raft.log.commitIndex}, another at ${commit}`
-      }
-    }
-    if (leaders.size !== 1) return `${leaders.size} leaders are followed`
-    return this.#clients.idle ? null : 'clients wait for answers'
-  }
-
-  /** A write through this node, asked again where it is refused or cut off: a client would do the same. */
-  #probe(machine: SimMachine, endUs: number): void {
-    const { timeline } = this
-    let answered = false
-    const ask = (): void => {
-      if (answered) return
-      let refused = false
-      machine.process?.request({ type: 'command', command: PROBE, timeoutMs: 10_000 }, (answer) => {
-        refused = !answer.ok
-        if (refused) timeline.after(LOOK_US, ask)
-        else answered = true
-      })
-      timeline.after(20 * SECOND_US, () => !refused && ask())
-    }
-    ask()
-    while (this.#failure === null && !answered) {
-      if (timeline.nowUs >= endUs) {
-        const what = `no write succeeds through ${machine.options.name}`
-        throw new SimFailure('liveness', 'probe', what)
-      }
-      this.#until(timeline.nowUs + LOOK_US, () => answered)
-    }
+    this.#healing.run()
   }
 
   #checkHistory(): void {
@@ -390,8 +292,8 @@ export class SimWorld {
 
   /** Whoever supervises the node does so, sooner or later. */
   #startAgain(machine: SimMachine): void {
-    if (!this.#isKind) this.#faults.ended(machine)
-    else if (this.#core.includes(machine)) this.#startSurely(machine)
+    if (this.#healing === null) this.#faults.ended(machine)
+    else this.#healing.ended(machine)
   }
 
   #serving(): SimProcess[] {

@@ -73,6 +73,12 @@ export class Clients {
     for (const client of this.#all) client.rest()
   }
 
+  /** Those who can come to this node and ask for something: a read, or a write. */
+  visit(process: SimProcess, what: 'read' | 'write'): void {
+    if (this.isOver || process.runtime?.replica == null) return
+    for (const client of this.#all) if (client.mayAsk) client.visit(process, what)
+  }
+
   /** No new operations; those under way come to their end. */
   finish(): void {
     this.isOver = true
@@ -115,6 +121,18 @@ export class Client {
 
   get outstanding(): number {
     return this.#outstanding.size + this.#underWay.size
+  }
+
+  get mayAsk(): boolean {
+    return this.#session !== null && this.#outstanding.size < this.#world.options.depthMax
+  }
+
+  visit(process: SimProcess, what: 'read' | 'write'): void {
+    const { dice, options } = this.#world
+    this.#at = process
+    const key = `k${dice.below(options.keys)}`
+    if (what === 'read') this.#get(key, 'get')
+    else this.#write('put', key)
   }
 
   rest(): void {

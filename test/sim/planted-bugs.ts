@@ -168,6 +168,15 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     breaks: 'rule 4',
   },
   {
+    name: 'a read joins a round that has already been sent',
+    file: 'node/raft/read-rounds.ts',
+    find: '    this.#waiting.push(requestId)\n',
+    replace:
+      '    if (this.#current !== null) this.#current.requestIds.push(requestId)\n' +
+      '    else this.#waiting.push(requestId)\n',
+    breaks: 'HAZARDS, reads',
+  },
+  {
     name: 'a read is served before an entry of the term is committed',
     file: 'node/raft/leadership.ts',
     find: '    return this.#log.commitIndex >= this.#noopIndex\n',

@@ -7,7 +7,7 @@ import { encodeAsciiJson } from './raft/ascii-json.ts'
 import type { Index } from './raft/types.ts'
 import type { Outbox } from './replica-effects.ts'
 import type { ServiceAnswer } from './request.ts'
-import type { RequestTable } from './request-table.ts'
+import type { Pending, RequestTable } from './request-table.ts'
 
 export type ForwardOutcome = (PeerFrame & { type: 'forwardReply' })['outcome']
 
@@ -31,6 +31,12 @@ export class Answers {
     const isQuery = this.#requests.get(requestId)?.request.type === 'query'
     const error = errorBody(code, message, maybeApplied && !isQuery)
     this.finish(requestId, { ok: false, error })
+  }
+
+  /** Its time is up. */
+  timeOut({ requestId, dispatched }: Pending): void {
+    if (dispatched) this.fail(requestId, 'timeout', 'no answer from a quorum in time', true)
+    else this.fail(requestId, 'no-leader', 'no node leads the cluster')
   }
 
   reply(

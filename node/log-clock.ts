@@ -39,8 +39,9 @@ interface LogClockOptions {
 
 export class LogClock {
   readonly #options: LogClockOptions
-  /** Since the last time entry was applied here, or since the start. */
+  /** Since log time was first seen to be `#seenMs`: a time entry was applied, a snapshot loaded, or this node has started. */
   #ticks = 0
+  #seenMs = 0
   /** The entry of this node's own that is not applied yet: one is enough. */
   #proposed: EntryId | null = null
 
@@ -50,16 +51,17 @@ export class LogClock {
 
   /** What log time is now, as far as this node can tell. Never ahead of what really passed. */
   get estimateMs(): number {
-    const { logTimeMs, tickMs } = this.#options
-    return logTimeMs() + Math.floor(this.#ticks * tickMs * SHORTEST_TICK)
+    this.#look()
+    return this.#seenMs + Math.floor(this.#ticks * this.#options.tickMs * SHORTEST_TICK)
   }
 
   applied(entry: Entry): void {
-    if (entry.kind === 'time') this.#ticks = 0
+    if (entry.kind === 'time') this.#look()
     if (this.#proposed !== null && entry.index >= this.#proposed.index) this.#proposed = null
   }
 
   tick(): void {
+    this.#look()
     this.#ticks++
     const { raft, dueMs } = this.#options
     if (raft.role !== 'leader') return
@@ -72,5 +74,12 @@ export class LogClock {
     const result = raft.propose('time', encodeLogTime(this.estimateMs))
     // Refused while leadership is handed over, or the disks are slow: the next tick asks again.
     if (result.ok) this.#proposed = result.id
+  }
+
+  #look(): void {
+    const logTimeMs = this.#options.logTimeMs()
+    if (logTimeMs === this.#seenMs) return
+    this.#seenMs = logTimeMs
+    this.#ticks = 0
   }
 }

@@ -27,12 +27,7 @@ import {
   type Role,
   type Term,
 } from './raft/types.ts'
-import {
-  Outbox,
-  type ReplicaEffects,
-  type ReplicaEvent,
-  replicaEventOf,
-} from './replica-effects.ts'
+import { Outbox, type ReplicaEffects, replicaEventOf } from './replica-effects.ts'
 import type { HashAt, ServiceRequest } from './request.ts'
 import { isCommand, type Pending, RequestTable } from './request-table.ts'
 import { Staleness } from './staleness.ts'
@@ -103,7 +98,7 @@ export class Replica {
       hashes: () => this.#applied.hashes,
       kept: options.hashesKept,
       transferTicks: 2 * electionTicks,
-      say: (to, report) => this.#send(to, { type: 'stateHash', ...report }),
+      say: (to, report) => this.#out.send(to, { type: 'stateHash', ...report }),
     })
     const { role, leader, term } = this.#raft
     this.#seen = { role, leader, term, configurationIndex: 0 }
@@ -171,7 +166,7 @@ export class Replica {
     this.#clock.tick()
     // A few times a second is exact enough for time-outs of seconds.
     if (this.#tick % 2 === 0) {
-      for (const pending of this.#requests.expired(this.#tick)) this.#timeOut(pending)
+      for (const pending of this.#requests.expired(this.#tick)) this.#answers.timeOut(pending)
       this.#resendForwards()
     }
   }
@@ -258,7 +253,7 @@ export class Replica {
     this.#noteLeadership()
     this.#dispatch()
     const ready = this.#raft.ready()
-    for (const { to, message } of ready.messages) this.#send(to, { type: 'raft', message })
+    for (const { to, message } of ready.messages) this.#out.send(to, { type: 'raft', message })
     for (const entry of ready.committed) this.#apply(entry)
     for (const { requestId, index } of ready.reads) this.#reads.confirmed(requestId, index)
     for (const id of ready.readsLost) this.#reads.lost(id)
@@ -271,10 +266,10 @@ export class Replica {
     this.#reads.serveDue()
     this.#shareView()
     const alarm = this.#comparison.turn()
-    if (alarm !== null) this.#event('state.diverged', 'error', { detail: alarm })
+    if (alarm !== null) this.#out.event('state.diverged', 'error', { detail: alarm })
     for (const event of ready.events) {
       const { event: name, level, fields } = replicaEventOf(event, (peer) => this.memberOf(peer))
-      this.#event(name, level, fields)
+      this.#out.event(name, level, fields)
     }
     const { appliedIndex, commitIndex } = this.#raft.log
     const more = appliedIndex < commitIndex
@@ -349,7 +344,7 @@ export class Replica {
   ): void {
     for (const pending of requests) pending.dispatched = true
     const requestId = this.#forwards.add(to, requests, this.#tick)
-    this.#send(to, { type: 'forward', requestId, operation, body })
+    this.#out.send(to, { type: 'forward', requestId, operation, body })
   }
 
   /** A forward that stays without an answer is sent again: frames may be dropped without a closed link. */
@@ -455,7 +450,7 @@ export class Replica {
     const seen = this.#seen
     this.#seen = { role, leader, term, configurationIndex }
     if (role !== seen.role) {
-      this.#event('role.changed', 'info', { from: seen.role, to: role })
+      this.#out.event('role.changed', 'info', { from: seen.role, to: role })
       if (seen.role === 'leader') this.#ledNoMore()
     }
     if (leader !== seen.leader || term !== seen.term) {
@@ -466,10 +461,10 @@ export class Replica {
     }
     if (leader !== seen.leader) {
       const leaderId = leader === null ? null : (this.memberOf(leader)?.memberId ?? null)
-      this.#event('leader.changed', 'info', { leaderId })
+      this.#out.event('leader.changed', 'info', { leaderId })
     }
     if (configurationIndex !== seen.configurationIndex) {
-      this.#event('config.changed', 'info', { index: configurationIndex })
+      this.#out.event('config.changed', 'info', { index: configurationIndex })
     }
   }
 
@@ -484,24 +479,8 @@ export class Replica {
     if (body === null) return
     const { term } = this.#raft
     for (const peer of this.#raft.tracker.peers) {
-      this.#send(peer, { type: 'leaderView', term, body })
+      this.#out.send(peer, { type: 'leaderView', term, body })
     }
-  }
-
-  // --- answers and events -----------------------------------------------------------------------------------------
-
-  #send(to: PeerId, frame: PeerFrame): void {
-    this.#out.send(to, frame)
-  }
-
-  #timeOut({ requestId, dispatched }: Pending): void {
-    if (dispatched)
-      this.#answers.fail(requestId, 'timeout', 'no answer from a quorum in time', true)
-    else this.#answers.fail(requestId, 'no-leader', 'no node leads the cluster')
-  }
-
-  #event(event: string, level: ReplicaEvent['level'], fields: ReplicaEvent['fields']): void {
-    this.#out.event(event, level, fields)
   }
 }
 

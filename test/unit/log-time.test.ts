@@ -256,6 +256,19 @@ clocks('what was refused, or lost with the term, is proposed again', () => {
   assert.is(proposed.length, 6, 'another entry took its place')
 })
 
+clocks('a state from elsewhere brings its time, and what went by before does not count', () => {
+  const { lab, proposed, tick, clock } = clockLab()
+  lab.dueMs = null
+  tick(1000)
+  lab.logTimeMs = 50_000
+  lab.dueMs = 50_100
+  tick(11)
+  assert.is(clock.estimateMs, 50_099)
+  assert.is(proposed.length, 0)
+  tick(1)
+  assert.equal(proposed.map(decodeLogTime), [50_108])
+})
+
 clocks('log time is eight bytes and nothing else', () => {
   for (const ms of [0, 1, 2 ** 40, Number.MAX_SAFE_INTEGER]) {
     assert.is(decodeLogTime(encodeLogTime(ms)), ms)

@@ -61,7 +61,7 @@ export function promoteMember(
   return change(client, 'members.promote', { id: String(id) }, options)
 }
 
-/** `standBy` votes in place of `id`, which stays as a learner; without it the leader chooses one. */
+/** `standBy` votes in place of `id`, which leaves for good; without it the leader chooses one. One step. */
 export function replaceMember(
   client: AdminClient,
   id: MemberReference,
@@ -72,13 +72,13 @@ export function replaceMember(
   return change(client, 'members.replace', { id: String(id), ...chosen }, options)
 }
 
-/** Resolves when leadership has moved, or is on its way; without `to` it goes to the voter that is furthest. */
+/** Resolves when the transfer has begun; without `to` it goes to the voter that is furthest. */
 export function transferLeadership(
   client: AdminClient,
   to: MemberReference | null = null,
   options: CallOptions = {},
-): Promise<unknown> {
-  return client.admin('leader.transfer', to === null ? {} : { to: String(to) }, options)
+): Promise<Partial<ChangeResult>> {
+  return change(client, 'leader.transfer', to === null ? {} : { to: String(to) }, options)
 }
 
 /** The connected node leaves the cluster and then stops. */

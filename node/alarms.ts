@@ -23,6 +23,14 @@ export class Alarms {
     this.#announce(alarm)
   }
 
+  /** Exactly these of the given kinds stand from now on. */
+  replace(kinds: readonly string[], alarms: readonly Omit<Alarm, 'since'>[]): void {
+    for (const kind of kinds) {
+      if (!alarms.some((alarm) => alarm.kind === kind)) this.clear(kind)
+    }
+    for (const { kind, detail } of alarms) this.raise(kind, detail)
+  }
+
   clear(kind: string): void {
     this.#raised.delete(kind)
   }

@@ -39,6 +39,12 @@ export class Answers {
     else this.fail(requestId, 'no-leader', 'no node leads the cluster')
   }
 
+  close(): void {
+    for (const { requestId, dispatched } of this.#requests.all()) {
+      this.fail(requestId, 'closing', 'this node is stopping', dispatched)
+    }
+  }
+
   reply(
     asker: Asker & { readonly type: 'peer' },
     outcome: ForwardOutcome,

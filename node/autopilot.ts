@@ -60,14 +60,17 @@ export interface Decision {
   readonly reason: string
 }
 
+export const AUTOPILOT_ALARMS = [
+  'even-voters',
+  'voter-lost',
+  'voter-unreachable',
+  'applicants-waiting',
+  'not-admitted',
+] as const
+
 /** What an operator should look at. One of a kind; the detail changes only when the situation does. */
 export interface AutopilotAlarm {
-  readonly kind:
-    | 'even-voters'
-    | 'voter-lost'
-    | 'voter-unreachable'
-    | 'applicants-waiting'
-    | 'not-admitted'
+  readonly kind: (typeof AUTOPILOT_ALARMS)[number]
   readonly detail: string
 }
 
@@ -81,7 +84,8 @@ const ADMITTED_AT_ONCE = 8
 
 export function decide(input: AutopilotInput): Advice {
   const situation = new Situation(input)
-  return { decision: decisionIn(situation), alarms: alarmsIn(situation) }
+  const decision = decisionIn(situation)
+  return { decision, alarms: alarmsIn(situation, decision?.changes ?? []) }
 }
 
 function decisionIn(situation: Situation): Decision | null {
@@ -342,25 +346,28 @@ function promote(situation: Situation, count: number): Decision | null {
 
 // --- alarms -----------------------------------------------------------------------------------------------------
 
-function alarmsIn(situation: Situation): AutopilotAlarm[] {
+/** What is being mended is no alarm. */
+function alarmsIn(situation: Situation, changes: readonly ConfChange[]): AutopilotAlarm[] {
   const { voters, input } = situation
+  const mended = changes.flatMap((change) => (change.type === 'replace' ? change.memberId : []))
+  const left = voters.filter(({ memberId }) => !mended.includes(memberId))
   const alarms: AutopilotAlarm[] = []
   const raise = (kind: AutopilotAlarm['kind'], detail: string) => alarms.push({ kind, detail })
-  if (voters.length % 2 === 0) {
+  if (voters.length % 2 === 0 && !changes.some(({ type }) => type === 'promote')) {
     const bears = majority(voters.length)
     raise(
       'even-voters',
       `${voters.length} voters need ${bears} of them alive: start another node, which will vote`,
     )
   }
-  const lost = voters.filter((voter) => situation.isLost(voter))
+  const lost = left.filter((voter) => situation.isLost(voter))
   if (lost.length > 0) {
     raise(
       'voter-lost',
       `${namedMembers(lost)} lost the disk; a stand-by that has caught up is needed`,
     )
   }
-  const overdue = voters.filter((voter) => situation.isOverdue(voter) && !lost.includes(voter))
+  const overdue = left.filter((voter) => situation.isOverdue(voter) && !lost.includes(voter))
   if (overdue.length > 0) {
     const why = overdue.some((voter) => situation.isUnreachable(voter))
       ? 'start another node to take its place, or remove it with: raft-p2p members remove <id>'

@@ -20,7 +20,7 @@ export type ChangeVerb = (typeof CHANGE_VERBS)[number]
 
 export interface ChangeRequest {
   readonly verb: ChangeVerb
-  /** A memberId, a name or a unique prefix of a nodeId; for `add` of one that waits for admission. */
+  /** A memberId, a name or a unique prefix of a nodeId; for `add` of one that waits for admission. A `transfer` may leave it out. */
   readonly id?: string
   /** `replace`: the learner that takes the place. */
   readonly with?: string

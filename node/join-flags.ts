@@ -15,23 +15,16 @@ export interface FlagSpec {
 export const JOIN_FLAGS: readonly FlagSpec[] = [
   { flag: 'expect', takes: 'N', help: 'nodes that found the cluster together (3)' },
   { flag: 'founders', takes: 'KEY,...', help: 'only these node keys may found it' },
-  {
-    flag: 'max-voters',
-    takes: 'N',
-    help: 'voters at most, further nodes are learners (5)',
-    unbuilt: 'idle',
-  },
+  { flag: 'max-voters', takes: 'N', help: 'voters at most, further nodes are stand-bys (5)' },
   {
     flag: 'replace-after',
     takes: 'D',
     help: 'swap a voter out of reach for this long (10m)',
-    unbuilt: 'idle',
   },
   {
     flag: 'admit',
     takes: 'auto|approve',
     help: 'who may enter a standing cluster (auto)',
-    unbuilt: 'refused',
   },
   { flag: 'name', takes: 'NAME', help: 'the name of this node' },
   { flag: 'data', takes: 'DIR', help: 'exactly this data directory' },

@@ -1,7 +1,9 @@
 /** What the leader tells its followers of the members, for `status` and readiness. It decides nothing. Pure. */
+import type { PeerFrame } from './peer-frame.ts'
 import { decodeAsciiJson, encodeAsciiJson } from './raft/ascii-json.ts'
+import { MEMBERS_MAX } from './raft/configuration.ts'
 import type { Raft } from './raft/raft.ts'
-import { type PeerId, peerIdOf, type Term } from './raft/types.ts'
+import { type MemberId, type PeerId, peerIdOf } from './raft/types.ts'
 
 export interface LeaderView {
   readonly commitIndex: number
@@ -11,6 +13,8 @@ export interface LeaderView {
     readonly matchIndex: number
     readonly alive: boolean
   }[]
+  /** Voters silent for too long: the leader asks whether the receiver reaches them. Absent: nobody is missing. */
+  readonly missing?: readonly MemberId[]
 }
 
 /** `patienceTicks`: a member that was not heard for so long is not alive. */
@@ -40,8 +44,23 @@ export function isLeaderView(value: unknown): value is LeaderView {
         Number.isSafeInteger(member?.memberId) &&
         Number.isSafeInteger(member.matchIndex) &&
         typeof member.alive === 'boolean',
-    )
+    ) &&
+    (view.missing === undefined || isMemberIds(view.missing))
   )
+}
+
+export function isMemberIds(value: unknown): value is MemberId[] {
+  return (
+    Array.isArray(value) &&
+    value.length <= MEMBERS_MAX &&
+    value.every((id) => Number.isSafeInteger(id) && id >= 1)
+  )
+}
+
+/** Who wants to know which members reach others, and can say it (autopilot-driver.ts). */
+interface Asking {
+  readonly missing: readonly MemberId[]
+  reach(asked: readonly MemberId[]): PeerFrame
 }
 
 /** The last view that was heard from the present leader, and when this node, as leader, tells its own. */
@@ -49,18 +68,24 @@ export class LeaderViews {
   readonly #raft: Raft
   readonly #everyTicks: number
   readonly #patienceTicks: number
+  readonly #autopilot: Asking
+  readonly #send: (to: PeerId, frame: PeerFrame) => void
   #heard: LeaderView | null = null
   /** Everything that the present leader had committed when it last said so is applied here. */
   #caughtUp = false
   #nextTick = 0
 
-  constructor(
-    raft: Raft,
-    options: { readonly everyTicks: number; readonly patienceTicks: number },
-  ) {
-    this.#raft = raft
-    this.#everyTicks = options.everyTicks
-    this.#patienceTicks = options.patienceTicks
+  constructor(parts: {
+    readonly raft: Raft
+    readonly options: { readonly everyTicks: number; readonly patienceTicks: number }
+    readonly autopilot: Asking
+    readonly send: (to: PeerId, frame: PeerFrame) => void
+  }) {
+    this.#raft = parts.raft
+    this.#everyTicks = parts.options.everyTicks
+    this.#patienceTicks = parts.options.patienceTicks
+    this.#autopilot = parts.autopilot
+    this.#send = parts.send
   }
 
   get caughtUp(): boolean {
@@ -84,17 +109,25 @@ export class LeaderViews {
     this.#nextTick = tick
   }
 
-  /** Null when nothing is due. */
-  takeDue(tick: number): Uint8Array | null {
-    if (this.#raft.role !== 'leader' || tick < this.#nextTick) return null
+  /** Tells every member, when it is due. */
+  share(tick: number): void {
+    if (this.#raft.role !== 'leader' || tick < this.#nextTick) return
     this.#nextTick = tick + this.#everyTicks
-    return encodeAsciiJson(viewOf(this.#raft, this.#patienceTicks))
+    const { missing } = this.#autopilot
+    const view = viewOf(this.#raft, this.#patienceTicks)
+    const body = encodeAsciiJson(missing.length === 0 ? view : { ...view, missing })
+    const { term } = this.#raft
+    for (const peer of this.#raft.tracker.peers)
+      this.#send(peer, { type: 'leaderView', term, body })
   }
 
-  hear(from: PeerId, term: Term, body: Uint8Array): void {
+  /** The leader shows what it sees, and may ask what this node sees of voters that it misses. */
+  hear(from: PeerId, { term, body }: PeerFrame & { type: 'leaderView' }): void {
     if (term !== this.#raft.term || this.#raft.leader !== from) return
     const view = decodeAsciiJson(body)
-    if (isLeaderView(view)) this.#heard = view
+    if (!isLeaderView(view)) return
+    this.#heard = view
+    if (view.missing !== undefined) this.#send(from, this.#autopilot.reach(view.missing))
   }
 
   /** Judged after applying: under load, what the leader speaks of has arrived with the same frames and is applied only now. */

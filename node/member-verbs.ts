@@ -4,8 +4,10 @@
  */
 import { type ErrorBody, errorBody } from '../client/protocol.ts'
 import { type ChangeRequest, encodeChangeRequest, parseChangeRequest } from './change-request.ts'
-import type { MemberId } from './raft/types.ts'
+import { UsageError } from './config.ts'
+import type { ConfigurationRecord, Index, MemberId } from './raft/types.ts'
 import type { ServiceAnswer, ServiceRequest } from './service.ts'
+import { readSettings } from './settings.ts'
 
 const VERBS: Readonly<Record<string, ChangeRequest['verb']>> = {
   'members.add': 'add',
@@ -21,6 +23,8 @@ const TIMEOUT_MS = 10_000
 export interface MemberVerbsParts {
   readonly request: (request: ServiceRequest, answer: (answer: ServiceAnswer) => void) => void
   readonly memberId: () => MemberId | null
+  /** The settings that are committed and applied here, and where; null before there are any. */
+  readonly config: () => { readonly index: Index; readonly record: ConfigurationRecord } | null
 }
 
 export class MemberVerbs {
@@ -35,12 +39,15 @@ export class MemberVerbs {
   /** Null when the verb is not one of these. Rejects with errors shaped as an ErrorBody. */
   run(name: string, args: unknown): Promise<unknown> | null {
     if (name === 'leave') return this.#leave()
+    if (name === 'config.get') return this.#config()
     if (name === 'leader.transfer') {
       const { to, ...more } = (args ?? {}) as { readonly to?: unknown }
       return this.#change(name, { ...more, verb: 'transfer', ...(to == null ? {} : { id: to }) })
     }
     const verb = VERBS[name]
-    return verb === undefined ? null : this.#change(name, { ...(args as object | null), verb })
+    if (verb === undefined) return null
+    const given: Record<string, unknown> = { ...(args as object | null) }
+    return verb === 'settings' ? this.#set(given) : this.#change(name, { ...given, verb })
   }
 
   #change(name: string, args: object): Promise<unknown> {
@@ -53,6 +60,23 @@ export class MemberVerbs {
         else reject(asError(answer.error))
       })
     })
+  }
+
+  #config(): Promise<unknown> {
+    const at = this.#parts.config()
+    if (at !== null) return Promise.resolve({ configIndex: at.index, settings: at.record.settings })
+    return Promise.reject(asError(errorBody('not-founded', 'this node has no settings yet')))
+  }
+
+  /** Checked here by the rules of the flags, so that what the leader gets is in range and in one unit. */
+  #set(args: Readonly<Record<string, unknown>>): Promise<unknown> {
+    try {
+      const settings = readSettings(args.settings, this.#parts.config()?.record.settings ?? {})
+      return this.#change('config.set', { ...args, settings, verb: 'settings' })
+    } catch (error) {
+      if (!(error instanceof UsageError)) throw error
+      return rejected(error.message)
+    }
   }
 
   /** Asks to be removed. The process ends when that is committed; the answer usually comes first. */

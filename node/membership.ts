@@ -42,7 +42,7 @@ interface Waiting<Asker> {
   readonly asker: Asker
   /** Null until the first entry of the change is in the log. */
   index: Index | null
-  readonly before: Configuration
+  readonly before: ConfigurationRecord
 }
 
 const CODES: Record<Exclude<ChangeRefusal, 'not-leader'>, ErrorCode> = {
@@ -81,6 +81,11 @@ export class MembershipDesk<Asker> {
     this.#applicants.set(peer, { nodeKey, storageId, name, urls, sinceTick })
   }
 
+  /** Members too are noted while they have a link to here. */
+  isLinked(peer: PeerId): boolean {
+    return this.#applicants.has(peer)
+  }
+
   applicantDown(peer: PeerId): void {
     this.#applicants.delete(peer)
   }
@@ -98,8 +103,10 @@ export class MembershipDesk<Asker> {
       ifIndex: request.ifConfig ?? null,
       reason: request.reason ?? `${request.verb} ${request.id ?? ''}`.trim(),
     }
-    if (request.dryRun === true) return this.#dryRun(asker, [meant], options, configuration)
-    this.#change([meant], options, { asker, index: null, before: configuration })
+    const before = raft.log.configuration?.record
+    if (before === undefined) return this.#parts.giveBack(asker)
+    if (request.dryRun === true) return this.#dryRun(asker, [meant], options, before)
+    this.#change([meant], options, { asker, index: null, before })
   }
 
   /** Hands leadership to the voter that is furthest, if there is one. */
@@ -196,7 +203,7 @@ export class MembershipDesk<Asker> {
     asker: Asker,
     changes: readonly ConfChange[],
     options: { readonly ifIndex: Index | null; readonly reason: string },
-    before: Configuration,
+    before: ConfigurationRecord,
   ): void {
     const { raft, answer, giveBack } = this.#parts
     const planned = raft.planChange(changes, options)
@@ -234,10 +241,13 @@ export class MembershipDesk<Asker> {
 
   #successor(id: string | undefined, configuration: Configuration): Member | string {
     if (id !== undefined) return pick(configuration.members, id)
-    const learner = configuration.members.find(({ memberId }) =>
-      configuration.learners.includes(memberId),
-    )
-    return learner ?? 'there is no stand-by that could take the place'
+    const { progress } = this.#parts.raft.tracker
+    const reached = (member: Member): Index => progress.get(peerIdOf(member))?.matchIndex ?? 0
+    const [learner] = configuration.members
+      .filter(({ memberId }) => configuration.learners.includes(memberId))
+      .filter((member) => progress.get(peerIdOf(member))?.active === true)
+      .sort((a, b) => reached(b) - reached(a))
+    return learner ?? 'there is no stand-by alive that could take the place'
   }
 }
 
@@ -261,14 +271,19 @@ function pick<M extends Omit<Member, 'memberId'> & { readonly memberId?: number 
 
 function reportOf(
   configIndex: Index,
-  before: Configuration,
+  before: ConfigurationRecord,
   record: ConfigurationRecord,
   dryRun: boolean,
 ): ChangeReport {
   const { voters, learners } = record.configuration
   return {
     configIndex,
-    changes: differences(before, record.configuration),
+    changes: [
+      ...differences(before.configuration, record.configuration),
+      ...Object.entries(record.settings)
+        .filter(([name, value]) => before.settings[name] !== value)
+        .map(([name, value]) => `${name} = ${value}`),
+    ],
     dryRun,
     voters,
     learners,

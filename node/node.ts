@@ -337,6 +337,7 @@ class NodeParts implements RunningNode {
       urls: () => this.#urls(),
       heartbeatMs: options.heartbeatMs,
       electionMs: options.electionMs,
+      autopilot: options,
       seed: randomBytes(4).readUInt32LE(),
       defer: (run) => void setImmediate(run),
       wakeIn,
@@ -398,12 +399,8 @@ class NodeParts implements RunningNode {
 
   #urls(): string[] {
     const { listen, advertise, tlsCert } = this.#options
-    return reachableUrls({
-      host: listen.host,
-      port: this.#port,
-      advertise,
-      tls: tlsCert !== null,
-    })
+    const { host } = listen
+    return reachableUrls({ host, port: this.#port, advertise, tls: tlsCert !== null })
   }
 
   #writeEndpoint(): void {

@@ -33,6 +33,8 @@ export type PeerFrame =
     }
   /** The leader's view of the members, sent with heartbeats at a low rate; JSON, shown by `status`. */
   | { readonly type: 'leaderView'; readonly term: Term; readonly body: Uint8Array }
+  /** A follower's answer to a view that names missing voters: which of them it has links to; JSON (autopilot-driver.ts). */
+  | { readonly type: 'reach'; readonly term: Term; readonly body: Uint8Array }
   /** The receiver was removed from the cluster by a configuration that is committed: it must stop. */
   | { readonly type: 'removed' }
   /** Asks for bytes of the snapshot file that was offered. Checksums are 64 lower-case hex digits. */

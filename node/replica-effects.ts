@@ -1,5 +1,6 @@
 /** What the replica wants from its driver, once a turn. Pure. */
 
+import type { AutopilotAlarm } from './autopilot.ts'
 import type { PeerFrame } from './peer-frame.ts'
 import type { RaftEvent, SaveBatch } from './raft/ready.ts'
 import type { Member, PeerId } from './raft/types.ts'
@@ -14,6 +15,8 @@ export interface ReplicaEffects {
   readonly events: readonly ReplicaEvent[]
   /** Call `raft.wake` in so many ms, instead of when it was asked for before; null: nothing new. */
   readonly wakeInMs: number | null
+  /** The autopilot's alarms, all that stand, when they have changed. */
+  readonly alarms: readonly AutopilotAlarm[] | null
   /** There is more to apply: drain again soon, after other work had its turn. */
   readonly more: boolean
 }
@@ -25,10 +28,7 @@ export interface ReplicaEvent {
 }
 
 /** The core names replicas; people know members. */
-export function replicaEventOf(
-  event: RaftEvent,
-  memberOf: (peer: PeerId) => Member | null,
-): ReplicaEvent {
+function replicaEventOf(event: RaftEvent, memberOf: (peer: PeerId) => Member | null): ReplicaEvent {
   const { type, ...rest } = event
   const fields: Record<string, unknown> = { ...rest }
   if ('candidate' in event) {
@@ -60,6 +60,10 @@ export class Outbox {
 
   event(event: string, level: ReplicaEvent['level'], fields: ReplicaEvent['fields']): void {
     this.#events.push({ event, level, fields })
+  }
+
+  core(event: RaftEvent, memberOf: (peer: PeerId) => Member | null): void {
+    this.#events.push(replicaEventOf(event, memberOf))
   }
 
   /** Hands it out and forgets it. */

@@ -5,6 +5,7 @@
 import { MalformedError } from '../client/bytes.ts'
 import { Answers } from './answers.ts'
 import { AppliedState, type AppliedStateOptions } from './applied-state.ts'
+import { Autopilot, type AutopilotDefaults } from './autopilot-driver.ts'
 import { decodeChangeAnswer } from './change-request.ts'
 import { StateComparison } from './divergence.ts'
 import { type Forward, Forwards } from './forwards.ts'
@@ -14,6 +15,7 @@ import { LogClock } from './log-clock.ts'
 import { type Applicant, MembershipDesk } from './membership.ts'
 import type { PeerFrame } from './peer-frame.ts'
 import { Proposals } from './proposals.ts'
+import type { ConfigurationAt } from './raft/log.ts'
 import { mark } from './raft/marks.ts'
 import type { RaftOptions } from './raft/options.ts'
 import { Raft } from './raft/raft.ts'
@@ -27,7 +29,7 @@ import {
   type Role,
   type Term,
 } from './raft/types.ts'
-import { Outbox, type ReplicaEffects, replicaEventOf } from './replica-effects.ts'
+import { Outbox, type ReplicaEffects } from './replica-effects.ts'
 import type { HashAt, ServiceRequest } from './request.ts'
 import { isCommand, type Pending, RequestTable } from './request-table.ts'
 import { Staleness } from './staleness.ts'
@@ -38,6 +40,8 @@ export interface ReplicaOptions extends AppliedStateOptions {
   readonly pendingRequestsMax: number
   readonly pendingRequestBytesMax: number
   readonly leaderViewTicks: number
+  /** Null: the members change only when somebody asks for it. */
+  readonly autopilot: AutopilotDefaults | null
 }
 
 const NOTHING = new Uint8Array(0)
@@ -59,6 +63,7 @@ export class Replica {
   readonly #staleness: Staleness
   readonly #desk: MembershipDesk<Asker>
   readonly #comparison: StateComparison
+  readonly #autopilot: Autopilot
   readonly #out = new Outbox()
   readonly #answers = new Answers(this.#requests, this.#out)
 
@@ -84,11 +89,10 @@ export class Replica {
       },
     })
     const everyTicks = options.leaderViewTicks
-    this.#views = new LeaderViews(this.#raft, { everyTicks, patienceTicks: electionTicks })
     this.#staleness = new Staleness(this.#raft)
     this.#desk = new MembershipDesk<Asker>({
       raft: this.#raft,
-      committed: () => this.#raft.log.configurationAt(this.#raft.log.appliedIndex),
+      committed: () => this.committedAt,
       answer: (asker, answer) => this.#answers.change(asker, answer),
       unfit: () => this.#comparison.odd,
       giveBack: (asker) => this.#refuse(asker),
@@ -100,6 +104,19 @@ export class Replica {
       transferTicks: 2 * electionTicks,
       say: (to, report) => this.#out.send(to, { type: 'stateHash', ...report }),
     })
+    this.#autopilot = new Autopilot({
+      raft: this.#raft,
+      options: { defaults: options.autopilot, tickMs: options.tickMs, electionTicks, everyTicks },
+      committed: () => this.committedAt,
+      desk: this.#desk,
+      decided: (reason) => this.#out.event('autopilot.decided', 'info', { reason }),
+    })
+    this.#views = new LeaderViews({
+      raft: this.#raft,
+      options: { everyTicks, patienceTicks: electionTicks },
+      autopilot: this.#autopilot,
+      send: (to, frame) => this.#out.send(to, frame),
+    })
     const { role, leader, term } = this.#raft
     this.#seen = { role, leader, term, configurationIndex: 0 }
   }
@@ -110,9 +127,13 @@ export class Replica {
     return this.#raft
   }
 
-  /** The newest committed configuration; a node adopts its member id from here only (HAZARDS). */
   get committed(): ConfigurationRecord | null {
-    return this.#raft.log.configurationAt(this.#raft.log.appliedIndex)?.record ?? null
+    return this.committedAt?.record ?? null
+  }
+
+  /** The newest committed configuration; a node adopts its member id from here only (HAZARDS). */
+  get committedAt(): ConfigurationAt | null {
+    return this.#raft.log.configurationAt(this.#raft.log.appliedIndex)
   }
 
   memberOf(peer: PeerId): Member | null {
@@ -164,6 +185,7 @@ export class Replica {
     this.#raft.tick()
     this.#comparison.tick()
     this.#clock.tick()
+    this.#autopilot.tick(this.#tick)
     // A few times a second is exact enough for time-outs of seconds.
     if (this.#tick % 2 === 0) {
       for (const pending of this.#requests.expired(this.#tick)) this.#answers.timeOut(pending)
@@ -181,9 +203,11 @@ export class Replica {
       case 'forwardReply':
         return this.#onForwardReply(from, frame)
       case 'leaderView':
-        return this.#views.hear(from, frame.term, frame.body)
+        return this.#views.hear(from, frame)
       case 'stateHash':
         return this.#comparison.hear(from, frame)
+      case 'reach':
+        return this.#autopilot.heard(from, frame, this.#tick)
       case 'founding':
       case 'removed':
       case 'snapshotPull':
@@ -244,9 +268,7 @@ export class Replica {
 
   /** Answers everything that waits with `closing`. */
   close(): void {
-    for (const pending of this.#requests.all()) {
-      this.#answers.fail(pending.requestId, 'closing', 'this node is stopping', pending.dispatched)
-    }
+    this.#answers.close()
   }
 
   drain(): ReplicaEffects {
@@ -264,16 +286,14 @@ export class Replica {
     this.#views.noteApplied()
     this.#staleness.note(this.#tick, this.#views.heard)
     this.#reads.serveDue()
-    this.#shareView()
+    this.#views.share(this.#tick)
     const alarm = this.#comparison.turn()
     if (alarm !== null) this.#out.event('state.diverged', 'error', { detail: alarm })
-    for (const event of ready.events) {
-      const { event: name, level, fields } = replicaEventOf(event, (peer) => this.memberOf(peer))
-      this.#out.event(name, level, fields)
-    }
-    const { appliedIndex, commitIndex } = this.#raft.log
-    const more = appliedIndex < commitIndex
-    return { ...this.#out.take(), save: ready.save, wakeInMs: ready.wakeInMs, more }
+    for (const event of ready.events) this.#out.core(event, (peer) => this.memberOf(peer))
+    const { save, wakeInMs } = ready
+    const alarms = this.#autopilot.takeAlarms()
+    const more = this.#raft.log.appliedIndex < this.#raft.log.commitIndex
+    return { ...this.#out.take(), alarms, save, wakeInMs, more }
   }
 
   // --- sending requests where they can be answered --------------------------------------------------------------
@@ -445,8 +465,8 @@ export class Replica {
   // --- leadership -----------------------------------------------------------------------------------------------
 
   #noteLeadership(): void {
-    const { role, leader, term, log } = this.#raft
-    const configurationIndex = log.configurationAt(log.appliedIndex)?.index ?? 0
+    const { role, leader, term } = this.#raft
+    const configurationIndex = this.committedAt?.index ?? 0
     const seen = this.#seen
     this.#seen = { role, leader, term, configurationIndex }
     if (role !== seen.role) {
@@ -472,15 +492,6 @@ export class Replica {
   #ledNoMore(): void {
     for (const asker of this.#proposals.abandon()) this.#refuse(asker)
     this.#desk.ledNoMore()
-  }
-
-  #shareView(): void {
-    const body = this.#views.takeDue(this.#tick)
-    if (body === null) return
-    const { term } = this.#raft
-    for (const peer of this.#raft.tracker.peers) {
-      this.#out.send(peer, { type: 'leaderView', term, body })
-    }
   }
 }
 

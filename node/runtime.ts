@@ -8,6 +8,8 @@
 import { errorBody } from '../client/protocol.ts'
 import { Admission } from './admission.ts'
 import { Alarms } from './alarms.ts'
+import { AUTOPILOT_ALARMS } from './autopilot.ts'
+import type { AutopilotDefaults } from './autopilot-driver.ts'
 import { LIMITS, tickMsFor } from './config.ts'
 import type { FoundingOptions } from './founding.ts'
 import { FoundingDriver, type LogStart } from './founding-driver.ts'
@@ -63,6 +65,8 @@ export interface RuntimeParts {
   /** Others than the product's: the simulator draws small ones, at which batches split and windows fill. */
   readonly limits?: Partial<RuntimeLimits>
   readonly seed: number
+  /** What holds where the cluster's settings do not say it. Null: members change only when somebody asks for it. */
+  readonly autopilot: AutopilotDefaults | null
   /** Runs `run` when the inputs of this turn are in. */
   readonly defer: (run: () => void) => void
   /** Calls `run` in about `delayMs`, behind everything that has come in by then; the returned function cancels. */
@@ -152,6 +156,7 @@ export class Runtime implements Service, TransportEvents {
     this.#verbs = new MemberVerbs({
       request: (request, answer) => void this.request(request, answer),
       memberId: () => identity.record.memberId,
+      config: () => this.#replica?.committedAt ?? null,
     })
     this.#admission = new Admission({
       self: this.#self,
@@ -361,9 +366,10 @@ export class Runtime implements Service, TransportEvents {
     this.#founding.drain()
     const replica = this.#replica
     if (replica === null) return
-    const { frames, save, answers, events, wakeInMs, more } = replica.drain()
+    const { frames, save, answers, events, alarms, wakeInMs, more } = replica.drain()
     for (const [peer, list] of frames) this.#sendTo(peer, list)
     if (save !== null) this.#save(replica, save)
+    if (alarms !== null) this.#alarms.replace(AUTOPILOT_ALARMS, alarms)
     for (const { event, level, fields } of events) {
       this.#parts.log(level, event, fields)
       if (event === 'config.changed') this.#configurationChanged()
@@ -429,6 +435,7 @@ export class Runtime implements Service, TransportEvents {
       hashesKept: this.#limits.hashesKept,
       sessionTtlMs: this.#limits.sessionTtlMs,
       keyTtlMs: this.#limits.keyTtlMs,
+      autopilot: this.#parts.autopilot,
     })
   }
 

@@ -5,6 +5,7 @@ const HINTS: Readonly<Record<string, string>> = {
   'not-found': 'See who is there with: raft-p2p members',
   'compare-failed': 'Look at what has changed with: raft-p2p members, then try again',
   'bad-request': 'See what would be done with --dry-run, and who is alive with: raft-p2p members',
+  unsafe: 'See who is alive and who has caught up with: raft-p2p members',
   overloaded: 'Another change is under way: try again in a moment',
   unauthorised: 'Use the admin token: raft-p2p token --role admin',
 }

@@ -6,7 +6,7 @@
 import { type Clock, startClock, type Timers, wakeIn } from '../clock.ts'
 import type { StateMachine } from '../machine/machine.ts'
 import { type PeerId, peerIdOf } from '../raft/types.ts'
-import { Runtime, type RuntimeLimits } from '../runtime.ts'
+import { Runtime, type RuntimeLimits, type RuntimeParts } from '../runtime.ts'
 import type { ServiceAnswer, ServiceRequest } from '../service.ts'
 import { type Identity, LOG_FOLDER, openIdentity } from '../storage/identity.ts'
 import { type LogStorage, StorageError } from '../storage/storage.ts'
@@ -49,6 +49,8 @@ export interface MachineOptions {
   readonly inviteClusterId?: string | null
   readonly heartbeatMs: number
   readonly electionMs: number
+  /** Absent: members change only when somebody asks for it. */
+  readonly autopilot?: RuntimeParts['autopilot']
   readonly limits?: Partial<RuntimeLimits>
   /** Of the log; default 16 KiB. */
   readonly segmentBytes?: number
@@ -348,6 +350,7 @@ export class SimProcess implements EndpointOwner {
       urls: () => [`ws://${options.name}`],
       heartbeatMs: options.heartbeatMs,
       electionMs: options.electionMs,
+      autopilot: options.autopilot ?? null,
       ...(options.limits === undefined ? {} : { limits: options.limits }),
       seed: dice.next(),
       defer: (run) => {

@@ -46,6 +46,7 @@ const TYPES = {
   forwardReply: 18,
   leaderView: 19,
   removed: 20,
+  reach: 21,
   snapshotPull: 24,
   snapshotChunk: 25,
   stateHash: 26,
@@ -88,6 +89,7 @@ function bodyBytes(frame: WireFrame): number {
     case 'forwardReply':
       return 8 + 1 + 8 + frame.body.length
     case 'leaderView':
+    case 'reach':
       return 8 + frame.body.length
     case 'snapshotPull':
       return CHECKSUM_BYTES + 8 + 4
@@ -165,6 +167,7 @@ function writeBody(view: DataView, bytes: Uint8Array, at: number, frame: WireFra
       bytes.set(frame.body, at + 17)
       return
     case 'leaderView':
+    case 'reach':
       writeU64(view, at, frame.term)
       bytes.set(frame.body, at + 8)
       return
@@ -262,6 +265,8 @@ function readFrame(type: number, reader: BodyReader): WireFrame {
       }
     case TYPES.leaderView:
       return { type: 'leaderView', term: reader.u64(), body: reader.rest() }
+    case TYPES.reach:
+      return { type: 'reach', term: reader.u64(), body: reader.rest() }
     case TYPES.removed:
       return { type: 'removed' }
     case TYPES.snapshotPull:

@@ -285,6 +285,7 @@ export const requestFrame: fc.Arbitrary<PeerFrame> = fc.oneof(
     body: bytes,
   }),
   fc.record({ type: fc.constant('leaderView' as const), term, body: bytes }),
+  fc.record({ type: fc.constant('reach' as const), term, body: bytes }),
   fc.record({ type: fc.constant('removed' as const) }),
   fc.record({
     type: fc.constant('snapshotPull' as const),

@@ -2,6 +2,7 @@
 import fc from 'fast-check'
 import * as assert from 'uvu/assert'
 import { Alarms } from '../../node/alarms.ts'
+import { decodeReach, encodeReach } from '../../node/autopilot-driver.ts'
 import {
   type ChangeAnswer,
   type ChangeRequest,
@@ -249,6 +250,8 @@ function messageIsSound(message: RaftMessage): void {
   }
 }
 
+const memberIds = fc.array(fc.integer({ min: 1, max: 99 }), { maxLength: 5 })
+
 const LINKS: readonly AnyRow[] = [
   row<Uint8Array, Batch>({
     name: 'batch of frames',
@@ -324,17 +327,31 @@ const LINKS: readonly AnyRow[] = [
   }),
   row<unknown, LeaderView>({
     name: 'view of the leader',
-    covers: ['node/leader-view.ts#isLeaderView'],
+    covers: ['node/leader-view.ts#isLeaderView', 'node/leader-view.ts#isMemberIds'],
     kind: 'json',
-    values: fc.record({
-      commitIndex: u64,
-      lastIndex: u64,
-      members: fc.array(fc.record({ memberId: u64, matchIndex: u64, alive: fc.boolean() }), {
-        maxLength: 4,
-      }),
-    }),
+    values: fc.record(
+      {
+        commitIndex: u64,
+        lastIndex: u64,
+        members: fc.array(fc.record({ memberId: u64, matchIndex: u64, alive: fc.boolean() }), {
+          maxLength: 4,
+        }),
+        missing: memberIds,
+      },
+      { requiredKeys: ['commitIndex', 'lastIndex', 'members'], noNullPrototype: true },
+    ),
     encode: (value) => value,
     decode: guard<unknown>(isLeaderView) as (input: unknown) => { ok: true; value: LeaderView },
+  }),
+  row<Uint8Array, number[]>({
+    name: 'members that a follower reaches',
+    covers: ['node/autopilot-driver.ts#decodeReach'],
+    kind: 'bytes',
+    inner: 'json',
+    values: memberIds,
+    encode: encodeReach,
+    decode: orNull(decodeReach),
+    sound: (ids) => assert.ok(ids.length <= 64 && ids.every((id) => Number.isSafeInteger(id))),
   }),
   row<Uint8Array, ChangeRequest>({
     name: 'request for a change of the members',

@@ -138,6 +138,7 @@ class World {
       pendingRequestsMax: 12,
       pendingRequestBytesMax: 400,
       leaderViewTicks: 5,
+      autopilot: null,
       raft: {
         self: this.#peers[0] as PeerId,
         hardState: this.#disk.hardState,

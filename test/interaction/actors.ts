@@ -87,6 +87,7 @@ export function replicaActor(options: RaftOptions): Actor {
     pendingRequestsMax: 100,
     pendingRequestBytesMax: 1 << 20,
     leaderViewTicks: 5,
+    autopilot: null,
     hashEveryEntries: 8,
     hashesKept: 4,
   })

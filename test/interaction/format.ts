@@ -190,6 +190,7 @@ export function frameText(words: Words, frame: PeerFrame): string {
     case 'stateHash':
       return `stateHash index=${frame.index} ${frame.hash}`
     case 'founding':
+    case 'reach':
     case 'removed':
     case 'snapshotPull':
     case 'snapshotChunk':

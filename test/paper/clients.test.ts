@@ -390,6 +390,7 @@ function replay(node: ReplicaNode, applyCountMax: number): Replica {
     pendingRequestsMax: 10,
     pendingRequestBytesMax: 1 << 20,
     leaderViewTicks: 5,
+    autopilot: null,
     hashEveryEntries: 8,
     hashesKept: 1000,
   })

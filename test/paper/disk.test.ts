@@ -191,6 +191,7 @@ class Member {
       urls: () => [],
       heartbeatMs: 20,
       electionMs: 100,
+      autopilot: null,
       seed: 1,
       defer: (run) => void this.#deferred.push(run),
       wakeIn: () => () => {},

@@ -17,7 +17,8 @@ export function describeFrame(frame: PeerFrame): string {
     case 'stateHash':
       return `stateHash ${frame.hash} at ${frame.index}`
     case 'leaderView':
-      return `leaderView of term ${frame.term}`
+    case 'reach':
+      return `${frame.type} of term ${frame.term}`
     case 'snapshotPull':
       return `snapshotPull ${frame.checksum.slice(0, 8)} at ${frame.offset}`
     case 'snapshotChunk':

@@ -11,13 +11,15 @@ import {
   encodeKvOperation,
   encodeKvQuery,
 } from '../../client/protocol.ts'
+import type { AutopilotAlarm } from '../../node/autopilot.ts'
 import { KvMachine } from '../../node/machine/kv.ts'
 import type { PeerFrame } from '../../node/peer-frame.ts'
 import { encodeConfigurationRecord } from '../../node/raft/configuration.ts'
 import { Random } from '../../node/raft/random.ts'
 import type { SaveBatch } from '../../node/raft/ready.ts'
-import { type PeerId, peerIdOf } from '../../node/raft/types.ts'
+import { type Member, type PeerId, peerIdOf } from '../../node/raft/types.ts'
 import { Replica, type ReplicaOptions } from '../../node/replica.ts'
+import type { ReplicaEvent } from '../../node/replica-effects.ts'
 import type { ServiceAnswer, ServiceRequest } from '../../node/request.ts'
 import { configurationOf, type DiskImage, bytesOf as textBytes, writeTo } from './raft-cluster.ts'
 
@@ -40,6 +42,9 @@ export class ReplicaNode {
   answers: { readonly requestId: number; readonly answer: ServiceAnswer }[] = []
   up = true
   slowDisk = false
+  /** What it told of, in order, and the alarms that stand. */
+  readonly events: ReplicaEvent[] = []
+  alarms: readonly AutopilotAlarm[] = []
   fullDisk = false
 
   constructor(name: string, peer: PeerId, disk: DiskImage, made: Made) {
@@ -121,11 +126,32 @@ export class ReplicaCluster {
       pendingRequestsMax: 1000,
       pendingRequestBytesMax: 1 << 20,
       leaderViewTicks: 5,
+      autopilot: null,
       hashEveryEntries: 8,
       hashesKept: 16,
       ...this.#options,
     })
     return { replica, machine }
+  }
+
+  /** A node with an empty log that knows the cluster and waits for admission. It is linked to nobody yet. */
+  join(member: Omit<Member, 'memberId'>): ReplicaNode {
+    const peer = peerIdOf(member)
+    const disk: DiskImage = { hardState: { term: 0, vote: null, commit: 0 }, entries: [] }
+    const node = new ReplicaNode(member.name, peer, disk, this.#start(peer, disk))
+    this.nodes.push(node)
+    return node
+  }
+
+  /** Both ends see the link, as the runtime would tell them. */
+  link(one: Omit<Member, 'memberId'>, other: Omit<Member, 'memberId'>): void {
+    for (const [at, seen] of [
+      [one, other],
+      [other, one],
+    ] as const) {
+      const node = this.nodes.find(({ peer }) => peer === peerIdOf(at))
+      if (node?.up) node.replica.applicantUp(seen)
+    }
   }
 
   node(name: string): ReplicaNode {
@@ -142,7 +168,9 @@ export class ReplicaCluster {
 
   drain(node: ReplicaNode): boolean {
     if (!node.up) return false
-    const { frames, save, answers, more } = node.replica.drain()
+    const { frames, save, answers, events, alarms, more } = node.replica.drain()
+    node.events.push(...events)
+    if (alarms !== null) node.alarms = alarms
     for (const [to, list] of frames) {
       for (const frame of list) this.flights.push({ from: node.peer, to, frame })
     }

@@ -209,6 +209,8 @@ autopilot('what an operator should look at', () => {
   assert.equal(alarmsOf('1* 2 3--~'), [
     'voter-unreachable: out of reach: member 3; other members still reach it: the network of the leader is in doubt',
   ])
+  // What is being mended is no alarm.
+  for (const text of ['1* 2 | 3', '1* 2 3-- | 4', '1* 2 3x | 4']) assert.equal(alarmsOf(text), [])
   assert.equal(alarmsOf('1* 2 3x'), [
     'voter-lost: member 3 lost the disk; a stand-by that has caught up is needed',
   ])

@@ -155,6 +155,7 @@ const frame: fc.Arbitrary<WireFrame> = fc.oneof(
     hashVersion: u32,
     hash: hex(16),
   }),
+  fc.record({ type: fc.constant('reach' as const), term, body }),
   fc.record({ type: fc.constant('removed' as const) }),
   fc.record({
     type: fc.constant('snapshotPull' as const),
@@ -199,7 +200,7 @@ codec('a batch comes back as it was', () => {
     }),
     { numRuns: 500 },
   )
-  assert.is(seen.size, 24, `every kind of frame was tried: ${[...seen]}`)
+  assert.is(seen.size, 25, `every kind of frame was tried: ${[...seen]}`)
 })
 
 codec('a decoded batch stands at any offset of its buffer', () => {

@@ -33,6 +33,13 @@ export class Answers {
     this.finish(requestId, { ok: false, error })
   }
 
+  /** By the leader, to which it was forwarded. */
+  refused(requestId: number, outcome: Exclude<ForwardOutcome, 'done' | 'not-leader'>): void {
+    const isMalformed = outcome === 'bad-request'
+    const message = isMalformed ? 'the leader cannot read it' : `the leader is ${outcome}`
+    this.fail(requestId, outcome, message, !isMalformed)
+  }
+
   /** Its time is up. */
   timeOut({ requestId, dispatched }: Pending): void {
     if (dispatched) this.fail(requestId, 'timeout', 'no answer from a quorum in time', true)

@@ -61,3 +61,7 @@ export class Forwards {
     return taken
   }
 }
+
+export function asksForChange({ requests }: Forward): boolean {
+  return requests.some(({ request }) => request.type === 'change')
+}

@@ -27,7 +27,13 @@ export type PeerFrame =
   | {
       readonly type: 'forwardReply'
       readonly requestId: number
-      readonly outcome: 'done' | 'not-leader' | 'overloaded' | 'disk-full' | 'closing'
+      readonly outcome:
+        | 'done'
+        | 'not-leader'
+        | 'overloaded'
+        | 'disk-full'
+        | 'closing'
+        | 'bad-request'
       readonly index: Index
       readonly body: Uint8Array
     }

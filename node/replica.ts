@@ -8,7 +8,7 @@ import { AppliedState, type AppliedStateOptions } from './applied-state.ts'
 import { Autopilot, type AutopilotDefaults } from './autopilot-driver.ts'
 import { decodeChangeAnswer } from './change-request.ts'
 import { StateComparison } from './divergence.ts'
-import { type Forward, Forwards } from './forwards.ts'
+import { asksForChange, type Forward, Forwards } from './forwards.ts'
 import { type LeaderView, LeaderViews } from './leader-view.ts'
 import { type Asker, LinearizableReads } from './linearizable-reads.ts'
 import { LogClock } from './log-clock.ts'
@@ -409,7 +409,7 @@ export class Replica {
     }
     if (frame.operation === 'readIndex') return this.#reads.start(asker)
     if (frame.operation === 'change') return this.#desk.request(asker, frame.body)
-    if (!isCommand(frame.body)) return
+    if (!isCommand(frame.body)) return this.#answers.reply(asker, 'bad-request')
     const refused = this.#append(frame.body.slice(), asker)
     if (refused !== null) this.#answers.reply(asker, refused)
   }
@@ -425,7 +425,7 @@ export class Replica {
       const pending = this.#requests.get(requestId)
       if (pending === undefined) continue
       if (frame.outcome !== 'done') {
-        this.#answers.fail(requestId, frame.outcome, `the leader is ${frame.outcome}`, true)
+        this.#answers.refused(requestId, frame.outcome)
       } else if (pending.request.type === 'change') {
         this.#answers.finishChange(requestId, decodeChangeAnswer(frame.body))
       } else if (pending.request.type === 'command') {
@@ -477,7 +477,8 @@ export class Replica {
       this.#views.forget(this.#tick)
       this.#requests.hurry()
       // A change is not asked for twice, and a leader that removes itself still answers.
-      for (const forward of this.#forwards.takeWhere((one) => !isChange(one))) this.#giveUp(forward)
+      for (const forward of this.#forwards.takeWhere((one) => !asksForChange(one)))
+        this.#giveUp(forward)
     }
     if (leader !== seen.leader) {
       const leaderId = leader === null ? null : (this.memberOf(leader)?.memberId ?? null)
@@ -493,8 +494,4 @@ export class Replica {
     for (const asker of this.#proposals.abandon()) this.#refuse(asker)
     this.#desk.ledNoMore()
   }
-}
-
-function isChange({ requests }: Forward): boolean {
-  return requests.some(({ request }) => request.type === 'change')
 }

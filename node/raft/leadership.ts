@@ -117,7 +117,7 @@ export class Leadership {
       this.#transfer = null
     }
     this.#changes.tick()
-    for (const progress of this.#tracker.progress.values()) progress.silentTicks++
+    for (const progress of this.#tracker.progress.values()) progress.tick()
     if (++this.#checkElapsed >= this.#options.electionTicks) {
       this.#checkElapsed = 0
       if (!this.#tracker.quorumActive()) return 'no-quorum'

@@ -23,6 +23,9 @@ interface Sent {
   readonly bytes: number
 }
 
+/** A probe whose answer takes longer may be lost. */
+const PROBE_TICKS = 2
+
 export class Progress {
   state: ProgressState = 'probe'
   matchIndex: Index = 0
@@ -33,13 +36,16 @@ export class Progress {
   silentTicks = 0
   /** While probing or offering: one message is under way and no other is sent before the next answer or heartbeat. */
   probeSent = false
+  /** Ticks since the last probe left. */
+  probeTicks = 0
   /** The highest commit index this follower was told of. */
   commitSent: Index = 0
   /** How often in a row it denied, while probed, what it had acknowledged as durable in this term. */
   lostCount = 0
   /** The next Append leaves even with nothing new in it and a full window. */
   askAgain = false
-  #matchAtEcho: Index = 0
+  /** Where it stood at the last echo, if it was behind then. */
+  #matchAtEcho: Index | null = null
   /** The newest read round this follower has echoed in this term. */
   readRound = 0
   readonly #window: WindowLimits
@@ -74,12 +80,18 @@ export class Progress {
     this.askAgain = false
     if (this.state === 'probe') {
       this.probeSent = true
+      this.probeTicks = 0
       return
     }
     if (append.count === 0) return
     this.nextIndex = append.lastIndex + 1
     this.#inflight.push({ lastIndex: append.lastIndex, bytes: append.bytes })
     this.#inflightBytes += append.bytes
+  }
+
+  tick(): void {
+    this.silentTicks++
+    this.probeTicks++
   }
 
   /** Returns whether this moved anything: a repeated or late answer does not (rule 9). */
@@ -123,13 +135,15 @@ export class Progress {
   }
 
   /**
-   * A heartbeat was answered. A follower that is behind and has not moved since the last echo is asked where it stands: a
-   * message was lost, or its disk is slow, in which case asking costs one small message.
+   * A heartbeat was answered. A follower that was behind at the last echo too and has not moved since is asked where it stands:
+   * a message was lost, or its disk is slow, in which case asking costs one small message. An echo right behind a probe answers
+   * a heartbeat from before it, and says nothing of the probe.
    */
   echoed(lastIndex: Index): void {
-    if (this.state !== 'replicate') this.probeSent = false
-    else if (this.matchIndex < lastIndex) this.askAgain = this.matchIndex === this.#matchAtEcho
-    this.#matchAtEcho = this.matchIndex
+    const isBehind = this.state === 'replicate' && this.matchIndex < lastIndex
+    if (isBehind) this.askAgain = this.matchIndex === this.#matchAtEcho
+    else if (this.state !== 'probe' || this.probeTicks >= PROBE_TICKS) this.probeSent = false
+    this.#matchAtEcho = isBehind ? this.matchIndex : null
   }
 
   becomeProbe(nextIndex: Index): void {

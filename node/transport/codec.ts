@@ -54,7 +54,14 @@ const TYPES = {
 
 const STATE_HASH_BYTES = 8
 const OPERATIONS = ['command', 'readIndex', 'change'] as const
-const OUTCOMES = ['done', 'not-leader', 'overloaded', 'disk-full', 'closing'] as const
+const OUTCOMES = [
+  'done',
+  'not-leader',
+  'overloaded',
+  'disk-full',
+  'closing',
+  'bad-request',
+] as const
 const REASONS: readonly RefusalReason[] = [
   'wrong-topic',
   'wrong-key',

@@ -280,6 +280,7 @@ export const requestFrame: fc.Arbitrary<PeerFrame> = fc.oneof(
       'overloaded' as const,
       'disk-full' as const,
       'closing' as const,
+      'bad-request' as const,
     ),
     index: u64,
     body: bytes,

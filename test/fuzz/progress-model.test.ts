@@ -175,6 +175,7 @@ const move: fc.Arbitrary<Move> = fc.record({
     'lose',
     'lose reply',
     'echo',
+    'tick',
     'propose',
     'close',
   ),
@@ -213,6 +214,7 @@ function run(lab: Lab, { move: what, at, keep, slack }: Move): void {
   else if (what === 'lose') lab.appends.splice(at % (lab.appends.length || 1), 1)
   else if (what === 'lose reply') lab.replies.splice(at % (lab.replies.length || 1), 1)
   else if (what === 'echo') lab.progress.echoed(lab.leader.lastIndex)
+  else if (what === 'tick') lab.progress.tick()
   else if (what === 'propose') lab.propose()
   else lab.linkClosed()
 }
@@ -225,6 +227,7 @@ function beKind(lab: Lab): number {
     lab.send()
     while (lab.appends.length > 0) lab.deliverAppend(0, false, round % 3)
     while (lab.replies.length > 0) lab.deliverReply(0, false)
+    for (let tick = 0; tick < 2; tick++) lab.progress.tick()
     lab.progress.echoed(lab.leader.lastIndex)
   }
   throw new Error(`the follower is at ${lab.progress.matchIndex} of ${lab.leader.lastIndex}`)

@@ -293,7 +293,7 @@ thesis(
     const unheard = ask(cluster, leader, promote(4))
     assert.is(unheard?.ok === false && unheard.code, 'unsafe')
     cluster.heal()
-    cluster.tick(3)
+    cluster.tick(6)
     cluster.isolate('n4')
     for (let i = 0; i < 1001; i++) propose(leader, 'x')
     cluster.settle()

@@ -32,6 +32,10 @@ progress('a probe sends one Append and then waits', () => {
   assert.ok(one.paused)
   assert.is(one.nextIndex, 10, 'nothing is taken for granted')
   one.echoed(20)
+  assert.ok(one.paused, 'the answer to a heartbeat that left before the Append')
+  one.tick()
+  one.tick()
+  one.echoed(20)
   assert.not.ok(one.paused, 'a heartbeat was answered: ask again')
 })
 
@@ -135,6 +139,11 @@ progress(
     one.echoed(12)
     one.echoed(12)
     assert.not.ok(one.askAgain, 'it has all')
+    send(one, 13)
+    one.echoed(13)
+    assert.not.ok(one.askAgain, 'what it lacks has only just left')
+    one.echoed(13)
+    assert.ok(one.askAgain)
   },
 )
 

@@ -66,7 +66,7 @@ forwarding('a node that does not lead says so and never forwards a forwarded req
   cluster.settle()
 })
 
-forwarding('malformed forwarded commands never enter the log', () => {
+forwarding('malformed forwarded commands never enter the log, and are answered', () => {
   const { cluster, leader, follower } = start()
   const before = leader.replica.raft.log.lastIndex
   const bodies = [
@@ -80,6 +80,10 @@ forwarding('malformed forwarded commands never enter the log', () => {
     const frame = { requestId: 500 + at, operation: 'command', body: new Uint8Array(body) } as const
     leader.replica.receive(follower.peer, { type: 'forward', ...frame })
   }
+  const replies = [...(leader.replica.drain().frames.get(follower.peer) ?? [])].flatMap((frame) =>
+    frame.type === 'forwardReply' ? [frame.outcome] : [],
+  )
+  assert.equal(replies, new Array(bodies.length).fill('bad-request'))
   cluster.tick(3)
   assert.is(leader.replica.raft.log.lastIndex, before)
   assert.is(cluster.leader, leader)

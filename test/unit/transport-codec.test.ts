@@ -144,6 +144,7 @@ const frame: fc.Arbitrary<WireFrame> = fc.oneof(
       'overloaded' as const,
       'disk-full' as const,
       'closing' as const,
+      'bad-request' as const,
     ),
     index: u64,
     body,

@@ -62,6 +62,6 @@ export class Forwards {
   }
 }
 
-export function asksForChange({ requests }: Forward): boolean {
+export function carriesChange({ requests }: Forward): boolean {
   return requests.some(({ request }) => request.type === 'change')
 }

@@ -8,7 +8,7 @@ import { AppliedState, type AppliedStateOptions } from './applied-state.ts'
 import { Autopilot, type AutopilotDefaults } from './autopilot-driver.ts'
 import { decodeChangeAnswer } from './change-request.ts'
 import { StateComparison } from './divergence.ts'
-import { asksForChange, type Forward, Forwards } from './forwards.ts'
+import { carriesChange, type Forward, Forwards } from './forwards.ts'
 import { type LeaderView, LeaderViews } from './leader-view.ts'
 import { type Asker, LinearizableReads } from './linearizable-reads.ts'
 import { LogClock } from './log-clock.ts'
@@ -477,7 +477,7 @@ export class Replica {
       this.#views.forget(this.#tick)
       this.#requests.hurry()
       // A change is not asked for twice, and a leader that removes itself still answers.
-      for (const forward of this.#forwards.takeWhere((one) => !asksForChange(one)))
+      for (const forward of this.#forwards.takeWhere((one) => !carriesChange(one)))
         this.#giveUp(forward)
     }
     if (leader !== seen.leader) {

@@ -7,6 +7,7 @@ import { join, resolve } from 'node:path'
 import type { HostDisk } from './disk.ts'
 import { IDENTITY_FILE, LOG_FOLDER } from './identity.ts'
 import { acquireLock, type DirectoryLock, isLocked } from './lock.ts'
+import { SNAPSHOT_FOLDER } from './snapshot-folder.ts'
 import { StorageError } from './storage.ts'
 
 /** In a slot's directory: its node has left the cluster for good. */
@@ -151,7 +152,7 @@ export function hasLeft(disk: HostDisk, directory: string): boolean {
 }
 
 /**
- * Moves log and identity to `<directory>/archive-<n>` and returns that path; the caller holds the lock. The topic stays.
+ * Moves log, snapshots and identity to `<directory>/archive-<n>` and returns that path; the caller holds the lock. The topic stays.
  * After a crash in between, calling it again moves the rest (to the next n): until the identity is gone it is bound
  * without a log, which starts no node, and the mark of a node that left goes last.
  */
@@ -164,7 +165,7 @@ export function archive(disk: HostDisk, directory: string): string {
   const path = `${directory}/${ARCHIVE_PREFIX}${Math.max(0, ...numbers) + 1}`
   disk.makeDirectory(path)
   removeEndpoint(disk, directory)
-  for (const name of [LOG_FOLDER, IDENTITY_FILE, LEFT_FILE]) {
+  for (const name of [LOG_FOLDER, SNAPSHOT_FOLDER, IDENTITY_FILE, LEFT_FILE]) {
     if (disk.stat(`${directory}/${name}`) !== null) {
       disk.rename(`${directory}/${name}`, `${path}/${name}`)
     }

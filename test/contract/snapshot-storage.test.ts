@@ -3,6 +3,8 @@ import { createHash } from 'node:crypto'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { type MemoryFiles, MemorySnapshots } from '../../node/storage/memory-snapshots.ts'
+import { nodeDisk } from '../../node/storage/node-disk.ts'
+import { openSnapshots } from '../../node/storage/snapshot-folder.ts'
 import { PIECE_BYTES_MAX } from '../../node/storage/snapshot-format.ts'
 import {
   type SnapshotInfo,
@@ -13,6 +15,7 @@ import {
   snapshotFor,
 } from '../../node/storage/snapshots.ts'
 import type { StorageError } from '../../node/storage/storage.ts'
+import { temporaryDirectory } from '../support/storage.ts'
 
 const CLUSTER = 'c'.repeat(32)
 
@@ -327,7 +330,13 @@ function contract(name: string, makePlace: () => Place) {
   contracted.run()
 }
 
+function diskPlace(): Place {
+  const directory = `${temporaryDirectory()}/snapshots`
+  return { open: () => openSnapshots({ disk: nodeDisk, directory }) }
+}
+
 contract('memory', memoryPlace)
+contract('disk', diskPlace)
 
 const chosen = suite('the snapshot that goes with a log')
 

@@ -36,7 +36,7 @@ interface Unsynced {
 class StoredFile {
   bytes: Uint8Array
   readonly unsynced = new Map<number, Unsynced>()
-  /** The size that is durable; beyond it nothing survives a power cut. */
+  /** The size that is durable; beyond it nothing is sure to survive a power cut. */
   durableSize: number
 
   constructor(bytes: Uint8Array) {
@@ -83,13 +83,14 @@ class StoredFile {
     for (const unsynced of this.unsynced.values()) unsynced.lost = true
   }
 
-  /** `keeps`: whether a sector that was not synced has reached the disk all the same. */
-  powerCut(keeps: (sector: number) => boolean): void {
+  /** `keeps`: whether a sector that was not synced has reached the disk all the same; `keepsSize`: whether a new size has. */
+  powerCut(keeps: (sector: number) => boolean, keepsSize: () => boolean): void {
     for (const [sector, { durable }] of this.unsynced) {
       if (!keeps(sector)) this.bytes.set(durable, sector * SECTOR_BYTES)
     }
     this.unsynced.clear()
-    if (this.bytes.length > this.durableSize) this.bytes = this.bytes.slice(0, this.durableSize)
+    const hasGrown = this.bytes.length > this.durableSize
+    if (hasGrown && !keepsSize()) this.bytes = this.bytes.slice(0, this.durableSize)
     this.durableSize = this.bytes.length
   }
 }
@@ -127,7 +128,10 @@ export class SimDisk implements Disk {
     if (how === 'killed') return
     for (const file of this.#files.values()) {
       const mode = this.#dice.below(4)
-      file.powerCut(() => (mode === 0 ? false : mode === 1 ? true : this.#dice.below(2) === 0))
+      file.powerCut(
+        () => (mode === 0 ? false : mode === 1 ? true : this.#dice.below(2) === 0),
+        () => this.#dice.below(2) === 0,
+      )
     }
   }
 

@@ -192,6 +192,10 @@ function check(machine: Machine, expected: Expected, place: string): void {
   })
 }
 
+function unfinished({ disk }: Machine): string[] {
+  return disk.paths().filter((path) => !path.endsWith('.snapshot'))
+}
+
 let loads = 0
 
 const crashes = suite('crashes and failures of snapshot files')
@@ -202,6 +206,7 @@ for (const how of ['killed', 'powerCut'] as const) {
     const whole = new Machine(1)
     whole.process(how, () => script(whole.open(), other, { must: new Set(), may: new Set() }))
     const { effects } = whole
+    assert.equal(unfinished(whole), [], 'what was given up is removed')
     assert.ok(effects > 40, `${effects}`)
     let continued = 0
     loads = 0
@@ -227,8 +232,7 @@ for (const how of ['killed', 'powerCut'] as const) {
         })
         assert.ok(expected.must.has(20), place)
         check(machine, expected, `${place}, afterwards`)
-        const left = machine.disk.paths().filter((path) => !path.endsWith('.snapshot'))
-        assert.equal(left, [], place)
+        assert.equal(unfinished(machine), [], place)
       }
     }
     console.log(`${effects} effects, ${loads} files verified, ${continued} receptions continued`)
@@ -268,6 +272,7 @@ crashes(
             failures++
           } else assert.equal(ends, [null], place)
           const { background } = machine
+          assert.equal(unfinished(machine), [], place)
           check(machine, { must: new Set([20]), may: new Set([20]) }, place)
           if (background < failsAt) break
         }
@@ -325,5 +330,27 @@ crashes(
     machine.process('killed', () => assert.is(machine.open().newest, null))
   },
 )
+
+crashes('the last write of a partial file may be torn: it is received again', async () => {
+  const other = await foreign(20)
+  const machine = new Machine(1)
+  const path = `/d/snapshots/${other.info.checksum}.part`
+  machine.process('killed', () => {
+    const receiver = machine.open().receive(other.info)
+    receiver.write(other.bytes.subarray(0, 1_900_000), (error) => {
+      assert.is(error, null)
+      receiver.close()
+    })
+  })
+  const bytes = machine.disk.rot(path) as Uint8Array
+  assert.is(bytes.length, 1_900_000, 'what waits to be gathered is written at close')
+  bytes.fill(0, 1_900_000 - (1 << 20))
+  machine.process('killed', () => {
+    const storage = machine.open()
+    assert.is(storage.receive(other.info).position, 1_900_000 - (1 << 20))
+  })
+  machine.process('killed', () => receive(machine.open(), other, (error) => assert.is(error, null)))
+  check(machine, { must: new Set([20]), may: new Set([20]) }, 'torn')
+})
 
 crashes.run()

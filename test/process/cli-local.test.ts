@@ -33,8 +33,8 @@ cli('--help names every command and no other; without arguments it is a usage er
     (match) => match[1],
   )
   assert.equal(names.sort(), [
-    ...['cas', 'del', 'demo', 'get', 'help', 'invite', 'join', 'key', 'list', 'members', 'put'],
-    ...['rejoin', 'repl', 'status', 'stop', 'token', 'topic', 'wal'],
+    ...['cas', 'config', 'del', 'demo', 'get', 'help', 'invite', 'join', 'key', 'leader', 'leave'],
+    ...['list', 'members', 'put', 'rejoin', 'repl', 'status', 'stop', 'token', 'topic', 'wal'],
   ])
   assert.is((await raft([])).code, 2)
 })
@@ -140,13 +140,13 @@ cli(
     for (const args of [
       ['--machine', 'x.js'],
       ['--machine-exec', 'x'],
-      ['--admit', 'approve'],
     ]) {
       const { code, stderr } = await raft(['join', 'x', ...args])
       assert.is(code, 2)
       assert.match(stderr, `${args[0]} is not built`)
     }
-    assert.is((await raft(['join', 'x', '--admit', 'auto', '--print-config'])).code, 0)
+    const built = ['--admit', 'approve', '--max-voters', '7', '--replace-after', '1m']
+    assert.is((await raft(['join', 'x', ...built, '--print-config'])).code, 0)
     const help = await raft(['join', '--help'])
     assert.not.match(help.stdout, /--machine|--max-state/)
     assert.match(help.stdout, /--expect/)

@@ -20,6 +20,13 @@ export interface NodeStatus {
   readonly firstIndex: number
   readonly lastIndex: number
   readonly snapshotIndex: number
+  /** What goes on with snapshots there. `sizeBytes` is null while nobody knows it; null altogether while blank. */
+  readonly snapshot: {
+    readonly state: 'idle' | 'writing' | 'receiving' | 'loading' | 'sending'
+    readonly index: number | null
+    readonly bytes: number
+    readonly sizeBytes: number | null
+  } | null
   readonly stateHash: StateHash | null
   readonly stateHashes: readonly StateHash[]
   readonly quorum: { readonly needed: number; readonly alive: number }

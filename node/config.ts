@@ -325,7 +325,7 @@ export function resolveOptions(given: GivenOptions, around: Surroundings): NodeO
     machineExec: read.text('machine-exec'),
     heartbeatMs: read.duration('heartbeat', 100, [LIMITS.tickMsMin, 60_000]),
     electionMs: read.duration('election', 1000, [5 * LIMITS.tickMsMin, 600_000]),
-    snapshotEntries: read.integer('snapshot-entries', 100_000, [10, 100_000_000]),
+    snapshotEntries: read.integer('snapshot-entries', LIMITS.snapshotEntries, [10, 100_000_000]),
     maxStateBytes: read.bytes('max-state', GIB, [64 * KIB, 1024 * GIB]),
     maxKeyBytes: read.bytes('max-key', KIB, [1, 64 * KIB]),
     maxValueBytes: read.bytes('max-value', KIB * KIB, [1, 4 * KIB * KIB]),

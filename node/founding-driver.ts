@@ -18,7 +18,7 @@ import type { LogStorage, Save, StorageError } from './storage/storage.ts'
 import type { Hello, Link, Transport } from './transport/transport.ts'
 
 /** What a log starts from: recovered, or the batch that founding has just written. */
-export type LogStart = Pick<Save, 'hardState' | 'entries'>
+export type LogStart = Pick<Save, 'hardState' | 'entries' | 'base'>
 
 export interface FoundingDriverParts {
   readonly identity: Identity

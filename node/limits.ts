@@ -40,6 +40,28 @@ export const LIMITS = {
   /** Time to send the head of an HTTP request, against connections that only trickle. */
   httpHeaderTimeoutMs: 10_000,
 
+  /** Entries applied since the last snapshot that start the next one: a second or two of replay at a restart. A flag sets it. */
+  snapshotEntries: 100_000,
+  /** ... or so many bytes of them in memory: large values must not fill the heap before their number does. */
+  snapshotLogBytes: 64 * 1024 * 1024,
+  /** Kept behind a snapshot for followers that were away for a moment: a second under full load. */
+  snapshotTailEntries: 10_000,
+  snapshotTailBytes: 16 * 1024 * 1024,
+  /** Somebody who fetches a snapshot goes on from the log behind it, which is kept as long as all of the log is below this. */
+  snapshotPinnedBytesMax: 256 * 1024 * 1024,
+  /** What one pull asks for. A heartbeat waits for at most one chunk, 5 ms at 100 Mbit/s. */
+  snapshotChunkBytes: 64 * 1024,
+  /** Unanswered pulls: 4 fill 25 MB/s at 10 ms, and are all that the transfer ever adds to a leader's queues. */
+  snapshotPullsMax: 4,
+  /** A pull is asked again: its answer may have been dropped where a queue was full. */
+  snapshotPullAgainMs: 2000,
+  /** Nothing has come for so long: another node may have a better one. */
+  snapshotPatienceMs: 10_000,
+  /** After a failure: a full disk is not full for a moment only. */
+  snapshotRetryMs: 10_000,
+  /** An older file stays while it was pulled within this time, long enough for a link to break and come back. */
+  snapshotSendIdleMs: 30_000,
+
   /** The leader tells its view of the members this often, for `status` and readiness on followers. */
   leaderViewMs: 1000,
   /** CONTRACT: `stateHash` is noted at multiples of 1,024, the last 16 are shown. */

@@ -32,9 +32,9 @@ import {
   writeEndpoint,
   writeTopic,
 } from './storage/directory.ts'
-import { type Identity, LOG_FOLDER, openIdentity } from './storage/identity.ts'
+import { type Identity, openIdentity } from './storage/identity.ts'
 import { nodeDisk } from './storage/node-disk.ts'
-import { createWal, openWal } from './storage/wal.ts'
+import { storageIn } from './storage/open-storage.ts'
 import { type DerivedTopic, deriveTopic, parseTopic, TOKEN_EPOCH_FIRST } from './topic.ts'
 import { openStretchCache } from './topic-cache.ts'
 import { createTransport } from './transport/web-socket-transport.ts'
@@ -313,16 +313,13 @@ class NodeParts implements RunningNode {
   #makeRuntime(bootId: string, hooks: NodeHooks): Runtime {
     const options = this.#options
     const { record } = this.#identity
-    const wal = {
-      disk: nodeDisk,
-      directory: `${this.#directory.path}/${LOG_FOLDER}`,
-      storageId: record.storageId,
-    }
     const invited = parseTopic(options.topic).clusterId
     return new Runtime({
       identity: this.#identity,
       transport: this.#transport,
-      openLog: (how) => (how === 'create' ? createWal(wal) : openWal(wal)),
+      ...storageIn(nodeDisk, this.#directory.path, { storageId: record.storageId }),
+      // Without files on disk yet, no node lets go of its log.
+      limits: { snapshotEntries: Infinity, snapshotLogBytes: Infinity },
       machine: hooks.machine ?? new KvMachine(),
       founding: {
         bootId,

@@ -3,6 +3,7 @@
 import type { AutopilotAlarm } from './autopilot.ts'
 import type { PeerFrame } from './peer-frame.ts'
 import type { RaftEvent, SaveBatch } from './raft/ready.ts'
+import type { SnapshotOffer } from './raft/snapshots.ts'
 import type { Member, PeerId } from './raft/types.ts'
 import type { ServiceAnswer } from './request.ts'
 
@@ -11,6 +12,8 @@ export interface ReplicaEffects {
   readonly frames: ReadonlyMap<PeerId, readonly PeerFrame[]>
   /** At most one is in flight: none is offered before `saved` or `saveFailed`. */
   readonly save: SaveBatch | null
+  /** Snapshots of a leader that may be fetched; `installed` brings in what was loaded from one. */
+  readonly offers: readonly SnapshotOffer[]
   readonly answers: readonly { readonly requestId: number; readonly answer: ServiceAnswer }[]
   readonly events: readonly ReplicaEvent[]
   /** Call `raft.wake` in so many ms, instead of when it was asked for before; null: nothing new. */

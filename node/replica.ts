@@ -6,6 +6,7 @@ import { MalformedError } from '../client/bytes.ts'
 import { Answers } from './answers.ts'
 import { AppliedState, type AppliedStateOptions } from './applied-state.ts'
 import { Autopilot, type AutopilotDefaults } from './autopilot-driver.ts'
+import { type Captured, capture } from './capture.ts'
 import { decodeChangeAnswer } from './change-request.ts'
 import { StateComparison } from './divergence.ts'
 import { carriesChange, type Forward, Forwards } from './forwards.ts'
@@ -15,27 +16,29 @@ import { LogClock } from './log-clock.ts'
 import { type Applicant, MembershipDesk } from './membership.ts'
 import type { PeerFrame } from './peer-frame.ts'
 import { Proposals } from './proposals.ts'
+import { invariant } from './raft/assert.ts'
 import type { ConfigurationAt } from './raft/log.ts'
 import { mark } from './raft/marks.ts'
 import type { RaftOptions } from './raft/options.ts'
 import { Raft } from './raft/raft.ts'
+import type { SnapshotAt } from './raft/snapshots.ts'
 import {
   type ConfigurationRecord,
   type Entry,
-  type Index,
   type Member,
   type PeerId,
   peerIdOf,
-  type Role,
-  type Term,
 } from './raft/types.ts'
 import { Outbox, type ReplicaEffects } from './replica-effects.ts'
 import type { HashAt, ServiceRequest } from './request.ts'
 import { isCommand, type Pending, RequestTable } from './request-table.ts'
+import { RoleWatch } from './role-watch.ts'
 import { Staleness } from './staleness.ts'
 
 export interface ReplicaOptions extends AppliedStateOptions {
   readonly raft: RaftOptions
+  /** What was restored from `raft.snapshot`; null: nothing is applied yet. */
+  readonly applied?: AppliedState | null
   readonly tickMs: number
   readonly pendingRequestsMax: number
   readonly pendingRequestBytesMax: number
@@ -51,14 +54,14 @@ const RETRY_TICKS = 2
 export class Replica {
   readonly #options: ReplicaOptions
   readonly #raft: Raft
-  readonly #applied: AppliedState
+  #applied: AppliedState
   readonly #requests = new RequestTable()
   readonly #proposals = new Proposals<Asker>()
   readonly #forwards: Forwards
   readonly #reads: LinearizableReads
   readonly #clock: LogClock
   #tick = 0
-  #seen: { role: Role; leader: PeerId | null; term: Term; configurationIndex: Index }
+  readonly #roles: RoleWatch
   readonly #views: LeaderViews
   readonly #staleness: Staleness
   readonly #desk: MembershipDesk<Asker>
@@ -70,7 +73,8 @@ export class Replica {
   constructor(options: ReplicaOptions) {
     this.#options = options
     this.#raft = new Raft(options.raft)
-    this.#applied = new AppliedState(options)
+    this.#applied = options.applied ?? new AppliedState(options)
+    invariant(this.#applied.index === this.#raft.log.appliedIndex, 'a state of another index')
     this.#clock = new LogClock({
       raft: this.#raft,
       tickMs: options.tickMs,
@@ -117,8 +121,17 @@ export class Replica {
       autopilot: this.#autopilot,
       send: (to, frame) => this.#out.send(to, frame),
     })
-    const { role, leader, term } = this.#raft
-    this.#seen = { role, leader, term, configurationIndex: 0 }
+    this.#roles = new RoleWatch(this.#raft, this.#out, {
+      memberOf: (peer) => this.memberOf(peer),
+      ledNoMore: () => this.#ledNoMore(),
+      leaderChanged: () => {
+        this.#views.forget(this.#tick)
+        this.#requests.hurry()
+        // A change is not asked for twice, and a leader that removes itself still answers.
+        for (const forward of this.#forwards.takeWhere((one) => !carriesChange(one)))
+          this.#giveUp(forward)
+      },
+    })
   }
 
   // --- what is so ---------------------------------------------------------------------------------------------
@@ -261,6 +274,19 @@ export class Replica {
     this.#raft.saveFailed()
   }
 
+  /** A node whose state is doubted must not give it to others, or let go of the log that it came from. */
+  capture(): Captured | null {
+    return this.#comparison.quarantined ? null : capture(this.#raft.log, this.#applied)
+  }
+
+  /** A snapshot of a leader was loaded. False: it is of no use any more. Index and state change in one step. */
+  installed(snapshot: SnapshotAt, applied: AppliedState): boolean {
+    invariant(applied.index === snapshot.id.index, 'a state of another index')
+    if (!this.#raft.installed(snapshot)) return false
+    this.#applied = applied
+    return true
+  }
+
   /** Hands leadership to the voter that is furthest, if there is one. */
   handOver(): boolean {
     return this.#desk.handOver()
@@ -272,7 +298,7 @@ export class Replica {
   }
 
   drain(): ReplicaEffects {
-    this.#noteLeadership()
+    this.#roles.note()
     this.#dispatch()
     const ready = this.#raft.ready()
     for (const { to, message } of ready.messages) this.#out.send(to, { type: 'raft', message })
@@ -282,7 +308,7 @@ export class Replica {
     // A leader that has removed itself leads no more, but what it has done is done.
     for (const outcome of ready.changes) this.#desk.outcome(outcome)
     this.#desk.applied()
-    this.#noteLeadership()
+    this.#roles.note()
     this.#views.noteApplied()
     this.#staleness.note(this.#tick, this.#views.heard)
     this.#reads.serveDue()
@@ -290,10 +316,8 @@ export class Replica {
     const alarm = this.#comparison.turn()
     if (alarm !== null) this.#out.event('state.diverged', 'error', { detail: alarm })
     for (const event of ready.events) this.#out.core(event, (peer) => this.memberOf(peer))
-    const { save, wakeInMs } = ready
-    const alarms = this.#autopilot.takeAlarms()
     const more = this.#raft.log.appliedIndex < this.#raft.log.commitIndex
-    return { ...this.#out.take(), alarms, save, wakeInMs, more }
+    return { ...ready, ...this.#out.take(), alarms: this.#autopilot.takeAlarms(), more }
   }
 
   // --- sending requests where they can be answered --------------------------------------------------------------
@@ -463,31 +487,6 @@ export class Replica {
   }
 
   // --- leadership -----------------------------------------------------------------------------------------------
-
-  #noteLeadership(): void {
-    const { role, leader, term } = this.#raft
-    const configurationIndex = this.committedAt?.index ?? 0
-    const seen = this.#seen
-    this.#seen = { role, leader, term, configurationIndex }
-    if (role !== seen.role) {
-      this.#out.event('role.changed', 'info', { from: seen.role, to: role })
-      if (seen.role === 'leader') this.#ledNoMore()
-    }
-    if (leader !== seen.leader || term !== seen.term) {
-      this.#views.forget(this.#tick)
-      this.#requests.hurry()
-      // A change is not asked for twice, and a leader that removes itself still answers.
-      for (const forward of this.#forwards.takeWhere((one) => !carriesChange(one)))
-        this.#giveUp(forward)
-    }
-    if (leader !== seen.leader) {
-      const leaderId = leader === null ? null : (this.memberOf(leader)?.memberId ?? null)
-      this.#out.event('leader.changed', 'info', { leaderId })
-    }
-    if (configurationIndex !== seen.configurationIndex) {
-      this.#out.event('config.changed', 'info', { index: configurationIndex })
-    }
-  }
 
   /** What this node proposed may still commit under the next leader; the sessions make asking again safe. */
   #ledNoMore(): void {

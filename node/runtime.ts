@@ -8,6 +8,7 @@
 import { errorBody } from '../client/protocol.ts'
 import { Admission } from './admission.ts'
 import { Alarms } from './alarms.ts'
+import { AppliedState } from './applied-state.ts'
 import { AUTOPILOT_ALARMS } from './autopilot.ts'
 import type { AutopilotDefaults } from './autopilot-driver.ts'
 import { LIMITS, tickMsFor } from './config.ts'
@@ -18,10 +19,10 @@ import type { StateMachine } from './machine/machine.ts'
 import { MemberMemory } from './member-memory.ts'
 import { MemberVerbs } from './member-verbs.ts'
 import { PeerBook } from './peer-book.ts'
-import type { RaftOptions } from './raft/options.ts'
-import { Random } from './raft/random.ts'
+import type { SaveBatch } from './raft/ready.ts'
 import { type PeerId, type PeerIdentity, peerIdOf } from './raft/types.ts'
 import { Replica } from './replica.ts'
+import { appliedOptions, type RuntimeLimits, replicaOptions } from './replica-options.ts'
 import type {
   Alarm,
   LeaderInfo,
@@ -30,33 +31,22 @@ import type {
   ServiceRequest,
   Status,
 } from './service.ts'
+import { SnapshotDriver } from './snapshot-driver.ts'
 import { buildStatus, leaderInfo, type StatusParts } from './status.ts'
 import type { Identity } from './storage/identity.ts'
+import type { SnapshotStorage } from './storage/snapshots.ts'
 import type { LogStorage, StorageError } from './storage/storage.ts'
 import type { Link, PeerFrame, Transport, TransportEvents } from './transport/transport.ts'
 
-/** The limits that consensus and the waiting requests live by, each as in limits.ts. */
-export type RuntimeLimits = Record<
-  | 'maxSaveBytes'
-  | 'unsavedBytesMax'
-  | 'appendBytesMax'
-  | 'inflightAppendsMax'
-  | 'inflightBytesMax'
-  | 'pendingRequestsMax'
-  | 'pendingRequestBytesMax'
-  | 'hashEveryEntries'
-  | 'hashesKept'
-  | 'leaderViewMs'
-  | 'applyCountMax',
-  number
-> &
-  Partial<Record<'sessionTtlMs' | 'keyTtlMs', number>>
+export type { RuntimeLimits } from './replica-options.ts'
 
 export interface RuntimeParts {
   readonly identity: Identity
   readonly transport: Transport
   /** `create`: an empty log in place of whatever an unfinished founding left. Throws StorageError. */
   readonly openLog: (how: 'create' | 'open') => LogStorage
+  /** Throws StorageError. */
+  readonly openSnapshots: () => SnapshotStorage
   readonly machine: StateMachine
   readonly founding: Omit<FoundingOptions, 'self' | 'record'>
   readonly urls: () => readonly string[]
@@ -109,6 +99,7 @@ export class Runtime implements Service, TransportEvents {
   readonly #limits: RuntimeLimits
   #replica: Replica | null = null
   #logStorage: LogStorage | null = null
+  #snapshots: SnapshotDriver | null = null
   #answers = new Map<number, (answer: ServiceAnswer) => void>()
   #nextRequestId = 1
   #isRemoved = false
@@ -216,6 +207,7 @@ export class Runtime implements Service, TransportEvents {
     this.#founding.tick(elapsedMs)
     this.#replica?.raft.roundTrip(this.#peers.rttMsMax)
     this.#replica?.tick()
+    this.#snapshots?.tick()
     this.#wake()
   }
 
@@ -245,6 +237,7 @@ export class Runtime implements Service, TransportEvents {
     if (!last) return
     this.#founding.linkDown(nodeKey)
     this.#replica?.linkClosed(peerIdOf(link.hello), reason === 'closed-by-us')
+    this.#snapshots?.linkClosed(peerIdOf(link.hello))
     this.#wake()
   }
 
@@ -252,7 +245,9 @@ export class Runtime implements Service, TransportEvents {
     if (this.#closed) return
     if (frame.type === 'founding') this.#founding.receive(link, frame.body)
     else if (frame.type === 'removed') this.#admission.told()
-    else this.#replica?.receive(this.#peers.peerOf(link), frame)
+    else if (frame.type === 'snapshotPull' || frame.type === 'snapshotChunk') {
+      this.#snapshots?.receive(this.#peers.peerOf(link), frame)
+    } else this.#replica?.receive(this.#peers.peerOf(link), frame)
     this.#wake()
   }
 
@@ -301,6 +296,7 @@ export class Runtime implements Service, TransportEvents {
   readiness(): { ready: boolean; reason: string } {
     if (this.#closed) return { ready: false, reason: 'this node is stopping' }
     if (this.#replica === null) {
+      if (this.#snapshots !== null) return { ready: false, reason: 'loads its snapshot' }
       if (this.clusterId !== null) return { ready: false, reason: 'waits for admission' }
       const { have, need } = this.#founding.status
       return { ready: false, reason: `waits for founders: ${have} of ${need} are here` }
@@ -344,6 +340,7 @@ export class Runtime implements Service, TransportEvents {
     if (this.#closed) return done()
     this.#replica?.close()
     this.#drain()
+    this.#snapshots?.close()
     this.#closed = true
     this.#cancelWake()
     if (this.#logStorage === null) done()
@@ -366,9 +363,10 @@ export class Runtime implements Service, TransportEvents {
     this.#founding.drain()
     const replica = this.#replica
     if (replica === null) return
-    const { frames, save, answers, events, alarms, wakeInMs, more } = replica.drain()
+    const { frames, save, offers, answers, events, alarms, wakeInMs, more } = replica.drain()
     for (const [peer, list] of frames) this.#sendTo(peer, list)
     if (save !== null) this.#save(replica, save)
+    this.#snapshots?.step(offers)
     if (alarms !== null) this.#alarms.replace(AUTOPILOT_ALARMS, alarms)
     for (const { event, level, fields } of events) {
       this.#parts.log(level, event, fields)
@@ -403,11 +401,12 @@ export class Runtime implements Service, TransportEvents {
     if (link !== null) this.#parts.transport.send(link.hello, frames)
   }
 
-  #save(replica: Replica, batch: Parameters<LogStorage['save']>[0]): void {
+  #save(replica: Replica, batch: SaveBatch): void {
     this.#logStorage?.save(batch, (error: StorageError | null) => {
       if (error === null) {
         this.#alarms.clear('disk-full')
         replica.saved()
+        this.#snapshots?.saved(batch)
       } else if (error.code === 'disk-full') {
         this.#alarms.raise('disk-full', 'the disk has no room; writes are refused until there is')
         replica.saveFailed()
@@ -421,42 +420,32 @@ export class Runtime implements Service, TransportEvents {
 
   // --- membership -----------------------------------------------------------------------------------------------------
 
+  /** The core starts only when the state that goes with its log is loaded; until then nothing that arrives counts. */
   #becomeMember(storage: LogStorage, start: LogStart): void {
+    const { machine, log } = this.#parts
     this.#logStorage = storage
-    if (storage.recovered.tornTailCut) this.#parts.log('warn', 'log.torn-tail-cut', {})
-    this.#replica = new Replica({
-      raft: this.#raftOptions(start),
-      machine: this.#parts.machine,
+    if (storage.recovered.tornTailCut) log('warn', 'log.torn-tail-cut', {})
+    const snapshots = new SnapshotDriver({
+      storage: this.#parts.openSnapshots(),
+      logStorage: storage,
+      clusterId: this.clusterId as string,
+      limits: this.#limits,
       tickMs: this.tickMs,
-      pendingRequestsMax: this.#limits.pendingRequestsMax,
-      pendingRequestBytesMax: this.#limits.pendingRequestBytesMax,
-      leaderViewTicks: Math.ceil(this.#limits.leaderViewMs / this.tickMs),
-      hashEveryEntries: this.#limits.hashEveryEntries,
-      hashesKept: this.#limits.hashesKept,
-      sessionTtlMs: this.#limits.sessionTtlMs,
-      keyTtlMs: this.#limits.keyTtlMs,
-      autopilot: this.#parts.autopilot,
+      restorer: () => AppliedState.restorer(appliedOptions(machine, this.#limits)),
+      alarms: this.#alarms,
+      send: (to, frames) => this.#sendTo(to, frames),
+      wake: () => this.#wake(),
+      note: log,
+      fatal: this.#parts.fatal,
     })
-  }
-
-  #raftOptions(start: LogStart): RaftOptions {
-    return {
-      self: peerIdOf(this.#self),
-      tickMs: this.tickMs,
-      hardState: start.hardState,
-      entries: start.entries,
-      electionTicks: Math.ceil(this.#parts.electionMs / this.tickMs),
-      heartbeatTicks: Math.max(1, Math.round(this.#parts.heartbeatMs / this.tickMs)),
-      random: new Random(this.#parts.seed),
-      window: {
-        messagesMax: this.#limits.inflightAppendsMax,
-        bytesMax: this.#limits.inflightBytesMax,
-      },
-      appendBytesMax: this.#limits.appendBytesMax,
-      saveBytesMax: this.#limits.maxSaveBytes,
-      uncommittedBytesMax: this.#limits.unsavedBytesMax,
-      applyCountMax: this.#limits.applyCountMax,
-    }
+    this.#snapshots = snapshots
+    snapshots.restore((restored) => {
+      const { electionMs, heartbeatMs, seed, autopilot } = this.#parts
+      const settings = { self: this.#self, machine, electionMs, heartbeatMs, seed, autopilot }
+      this.#replica = new Replica(replicaOptions(settings, this.#limits, start, restored))
+      snapshots.attach(this.#replica)
+      this.#wake()
+    })
   }
 
   #configurationChanged(): void {
@@ -490,6 +479,7 @@ export class Runtime implements Service, TransportEvents {
       ownUrl: this.#parts.urls()[0] ?? null,
       peers: this.#peers,
       replica: this.#replica,
+      snapshot: this.#snapshots?.progress ?? null,
     }
   }
 }

@@ -51,6 +51,15 @@ export interface Alarm {
   readonly since: string
 }
 
+/** `bytes` of `sizeBytes` are done; null: nobody knows the size yet. */
+export interface SnapshotStatus {
+  readonly state: 'idle' | 'writing' | 'receiving' | 'loading' | 'sending'
+  /** What the snapshot covers; null while idle. */
+  readonly index: Index | null
+  readonly bytes: number
+  readonly sizeBytes: number | null
+}
+
 /** The object of `GET /v1/status`; CONTRACT fixes every field. */
 export interface Status {
   readonly version: string
@@ -69,6 +78,8 @@ export interface Status {
   readonly firstIndex: Index
   readonly lastIndex: Index
   readonly snapshotIndex: Index
+  /** What goes on with snapshots here: written, received, loaded or sent. Null while blank. */
+  readonly snapshot: SnapshotStatus | null
   readonly stateHash: HashAt | null
   readonly stateHashes: readonly HashAt[]
   readonly quorum: { readonly needed: number; readonly alive: number }

@@ -4,7 +4,8 @@ import type { LeaderView } from './leader-view.ts'
 import type { PeerBook } from './peer-book.ts'
 import { type Member, peerIdOf } from './raft/types.ts'
 import type { Replica } from './replica.ts'
-import type { Alarm, LeaderInfo, MemberStatus, Status } from './service.ts'
+
+import type { Alarm, LeaderInfo, MemberStatus, SnapshotStatus, Status } from './service.ts'
 
 export interface StatusParts {
   readonly version: string
@@ -20,6 +21,7 @@ export interface StatusParts {
   readonly ownUrl: string | null
   readonly peers: PeerBook
   readonly replica: Replica | null
+  readonly snapshot: SnapshotStatus | null
 }
 
 export function buildStatus(parts: StatusParts): Status {
@@ -32,6 +34,7 @@ export function buildStatus(parts: StatusParts): Status {
     name: parts.name,
     runtime: parts.runtime,
     founding: parts.founding,
+    snapshot: parts.snapshot,
     alarms: parts.alarms,
     uptimeMs: parts.uptimeMs,
   }
@@ -72,7 +75,7 @@ export function buildStatus(parts: StatusParts): Status {
     appliedIndex: raft.log.appliedIndex,
     firstIndex: raft.log.firstIndex,
     lastIndex: raft.log.lastIndex,
-    snapshotIndex: 0,
+    snapshotIndex: raft.log.snapshotIndex,
     stateHash: replica.stateHash,
     stateHashes: replica.stateHashes,
     quorum: {

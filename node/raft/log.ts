@@ -195,7 +195,7 @@ export class RaftLog {
 
   /** A snapshot of the state as of `index` is durable on this disk. */
   noteSnapshot(index: Index): void {
-    invariant(index > this.#snapshotIndex, 'a snapshot older than the one before')
+    invariant(index >= this.#snapshotIndex, 'a snapshot older than the one before')
     invariant(index <= this.#appliedIndex, 'a snapshot of what was not applied')
     // Followers may have committed past what this disk holds: after a crash there would be a gap behind the snapshot (HAZARDS).
     invariant(index <= this.#stableIndex, 'a snapshot past the durable log')

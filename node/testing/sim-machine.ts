@@ -9,6 +9,7 @@ import { type PeerId, peerIdOf } from '../raft/types.ts'
 import { Runtime, type RuntimeLimits, type RuntimeParts } from '../runtime.ts'
 import type { ServiceAnswer, ServiceRequest } from '../service.ts'
 import { type Identity, LOG_FOLDER, openIdentity } from '../storage/identity.ts'
+import { type MemoryFiles, MemorySnapshots } from '../storage/memory-snapshots.ts'
 import { type LogStorage, StorageError } from '../storage/storage.ts'
 import { createWal, openWal } from '../storage/wal.ts'
 import type { Hello } from '../transport/transport.ts'
@@ -93,6 +94,7 @@ export class SimMachine {
   readonly disk: SimDisk
   readonly mood: DiskMood = { ioPpm: 0, fullPpm: 0, writeUsMin: 100, writeUsMax: 400, hangUs: 0 }
   process: SimProcess | null = null
+  readonly snapshotFiles: MemoryFiles = { whole: new Map(), received: new Map() }
   /** Why the last start was refused. */
   refusal: StorageError | null = null
   starts = 0
@@ -336,6 +338,11 @@ export class SimProcess implements EndpointOwner {
         const log = how === 'create' ? createWal(wal) : openWal(wal)
         return hooks.watchLog?.(this, how, log) ?? log
       },
+      openSnapshots: () =>
+        new MemorySnapshots({
+          files: this.machine.snapshotFiles,
+          soon: (run) => void this.later(500, run),
+        }),
       machine: options.makeStateMachine(),
       founding: {
         bootId: this.bootId,

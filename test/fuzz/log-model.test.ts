@@ -83,7 +83,7 @@ class Model {
   }
 
   noteSnapshot(index: Index): null | undefined {
-    if (index <= this.snapshot || index > this.applied || index > this.stable) return null
+    if (index < this.snapshot || index > this.applied || index > this.stable) return null
     this.snapshot = index
   }
 
@@ -251,7 +251,7 @@ class Pair {
       }
       case 'snapshot': {
         const index = model.applied - one.by
-        if (one.by > 0 && index <= model.snapshot) return true
+        if (one.by > 0 && index < model.snapshot) return true
         return this.#both(
           () => log.noteSnapshot(index),
           () => model.noteSnapshot(index),

@@ -8,6 +8,7 @@ import type { PeerFrame } from '../../node/peer-frame.ts'
 import type { RaftOptions } from '../../node/raft/options.ts'
 import { Raft } from '../../node/raft/raft.ts'
 import type { SaveBatch } from '../../node/raft/ready.ts'
+import type { SnapshotOffer } from '../../node/raft/snapshots.ts'
 import type { PeerId } from '../../node/raft/types.ts'
 import { Replica } from '../../node/replica.ts'
 import type { ServiceRequest } from '../../node/request.ts'
@@ -19,6 +20,7 @@ import { eventText, outcomeText, type Words } from './format.ts'
 export interface Turn {
   readonly frames: readonly { readonly to: PeerId; readonly frame: PeerFrame }[]
   readonly save: SaveBatch | null
+  readonly offers: readonly SnapshotOffer[]
   /** What it says about elections. */
   readonly events: readonly string[]
   /** What became of reads and of clients' requests. */
@@ -58,6 +60,7 @@ export function coreActor(options: RaftOptions, words: Words): Actor {
       return {
         frames: ready.messages.map(({ to, message }) => ({ to, frame: { type: 'raft', message } })),
         save: ready.save,
+        offers: ready.offers,
         events: ready.events.flatMap((event) => {
           const candidate = 'candidate' in event ? words.nameOf(event.candidate) : null
           return eventText(event.type, { ...event, candidate }) ?? []
@@ -111,6 +114,7 @@ export function replicaActor(options: RaftOptions): Actor {
           frames.map((frame) => ({ to, frame })),
         ),
         save: effects.save,
+        offers: effects.offers,
         events: effects.events.flatMap(({ event, fields }) => {
           return eventText(event, { ...fields, candidate: `n${fields.candidate}` }) ?? []
         }),

@@ -14,6 +14,7 @@
  *   slow-disk n1 | full-disk n1 | good-disk n1   `stabilise` does not end its saves; its saves find no room; neither
  *   stabilise [n1 n2]                            saves and messages until nothing moves
  *   crash n1 | put-back n1 2 | restart n1 | cut n1>n2 | cut n1 | heal | link-closed n1 n2 [by-us]
+ *   snapshot n1 | compact n1 4 | install n2      a snapshot of what is applied; the log up to 4 goes; the one offered last
  *   propose n1 x y [times=1000]                  all in one turn
  *   change n1 add=4,5 promote=4 demote=1 remove=2 replace=3:5 [keep] [if=3]     add names nodes, all others members
  *   read n1 7 8 | transfer n1 n2
@@ -141,6 +142,17 @@ const DISKS: Record<string, Command> = {
   },
 }
 
+const SNAPSHOTS: Record<string, Command> = {
+  snapshot: (environment, args) =>
+    environment.takeSnapshot(environment.running(args.word('a node'))),
+  compact: (environment, args) => {
+    const node = environment.running(args.word('a node'))
+    const index = args.count('an index')
+    environment.act(node, () => node.actor.raft.compactTo(index))
+  },
+  install: (environment, args) => environment.install(environment.running(args.word('a node'))),
+}
+
 const CLIENTS: Record<string, Command> = {
   propose: (environment, args) => {
     const node = environment.running(args.word('a node'))
@@ -205,7 +217,7 @@ const VIEWS: Record<string, Command> = {
 }
 
 const COMMANDS = new Map(
-  Object.entries({ ...WORLD, ...TIME, ...NETWORK, ...DISKS, ...CLIENTS, ...VIEWS }),
+  Object.entries({ ...WORLD, ...TIME, ...NETWORK, ...DISKS, ...SNAPSHOTS, ...CLIENTS, ...VIEWS }),
 )
 
 /** Runs one command and returns what came of it. Throws TraceError for a mistake in the trace. */

@@ -5,7 +5,8 @@
  */
 import type { PeerFrame } from '../../node/peer-frame.ts'
 import type { RaftMessage } from '../../node/raft/messages.ts'
-import type { PeerId } from '../../node/raft/types.ts'
+import type { SnapshotAt } from '../../node/raft/snapshots.ts'
+import type { PeerId, Term } from '../../node/raft/types.ts'
 import { textOf, writeTo } from '../support/raft-cluster.ts'
 import type { Turn } from './actors.ts'
 import { TraceError } from './arguments.ts'
@@ -16,6 +17,7 @@ import {
   frameText,
   frameType,
   hardStateText,
+  idText,
   lostLine,
   receivedLine,
   saveText,
@@ -50,6 +52,8 @@ export class Environment implements Words {
   #flights: Flight[] = []
   #lines: string[] = []
   readonly #safety = new Safety()
+  /** Every snapshot there ever was, by checksum: whoever was offered one can fetch it. */
+  readonly #snapshots = new Map<string, SnapshotAt>()
   /** Links that lose everything, as `n1>n2`. */
   readonly cut = new Set<string>()
   /** What `stabilise` leaves in flight. */
@@ -157,12 +161,17 @@ export class Environment implements Words {
     const turn = node.actor.turn()
     const after = see(raft)
     if (turn.events.some((event) => event.startsWith('asks for'))) node.campaigns++
+    const offers = turn.offers.map(
+      (offer) => `may fetch the snapshot of ${idText(offer.id)} from ${this.nameOf(offer.from)}`,
+    )
+    node.offer = turn.offers.at(-1) ?? node.offer
     const lines = [
       ...turn.events,
       ...changedState(this, before, after),
       ...changedProgress(this, before, decided),
       ...changedCommit(this, before, after),
       ...turn.answers,
+      ...offers,
     ]
     for (const line of lines) this.#deed(node, line)
     if (turn.save !== null) {
@@ -249,6 +258,36 @@ export class Environment implements Words {
     this.act(node, () => node.actor.saved())
   }
 
+  // --- snapshots ----------------------------------------------------------------------------------------------------
+
+  /** A snapshot of what is applied, whole and durable at once. */
+  takeSnapshot(node: WorldNode): void {
+    const { raft } = node.actor
+    const { appliedIndex } = raft.log
+    const id = { term: raft.log.termAt(appliedIndex) as Term, index: appliedIndex }
+    const configuration = raft.log.configurationAt(appliedIndex)
+    if (configuration === null) throw new TraceError(`${node.name} has no configuration`)
+    const checksum = `${node.name.slice(1)}${appliedIndex.toString(16)}`.padStart(64, '0')
+    const snapshot: SnapshotAt = { id, configuration, sizeBytes: 1, checksum }
+    node.disk.snapshot = snapshot
+    this.#snapshots.set(checksum, snapshot)
+    this.#deed(node, `has a snapshot of ${idText(id)} with configuration ${configuration.index}`)
+    this.act(node, () => raft.snapshotSaved(snapshot))
+  }
+
+  /** The snapshot that was offered last was fetched and loaded. */
+  install(node: WorldNode): void {
+    const { raft } = node.actor
+    const snapshot = this.#snapshots.get(node.offer?.checksum ?? '')
+    if (snapshot === undefined) throw new TraceError(`${node.name} was offered nothing`)
+    let isOfUse = false
+    this.act(node, () => {
+      isOfUse = raft.installed(snapshot)
+      if (isOfUse) node.disk.snapshot = snapshot
+    })
+    if (!isOfUse) this.#deed(node, `has no use for the snapshot of ${idText(snapshot.id)} any more`)
+  }
+
   crash(node: WorldNode): void {
     const lost = node.saving === null ? '' : ', and the save in flight is lost'
     node.crash()
@@ -257,9 +296,10 @@ export class Environment implements Words {
 
   restart(node: WorldNode): void {
     node.restart()
-    const { hardState, entries } = node.disk
+    const { hardState, entries, base } = node.disk
     const log = entriesText(this, entries)
-    this.#deed(node, `starts with ${hardStateText(this, hardState)} entries=${log}`)
+    const before = base === undefined ? '' : ` base=${idText(base)}`
+    this.#deed(node, `starts with ${hardStateText(this, hardState)}${before} entries=${log}`)
     this.act(node, () => undefined)
   }
 

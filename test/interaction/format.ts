@@ -104,7 +104,8 @@ export function hardStateText(words: Words, hardState: HardState | null): string
 }
 
 export function saveText(words: Words, batch: SaveBatch): string {
-  return `${hardStateText(words, batch.hardState)} entries=${entriesText(words, batch.entries)}`
+  const base = batch.base === undefined ? '' : ` base=${idText(batch.base)}`
+  return `${hardStateText(words, batch.hardState)}${base} entries=${entriesText(words, batch.entries)}`
 }
 
 // --- messages -------------------------------------------------------------------------------------------------------
@@ -136,7 +137,7 @@ export function messageText(words: Words, message: RaftMessage): string {
     case 'resigned':
       return head
     case 'installSnapshot':
-      return `${head} last=${message.lastIncludedTerm}/${message.lastIncludedIndex}`
+      return `${head} of ${message.lastIncludedTerm}/${message.lastIncludedIndex}`
   }
 }
 

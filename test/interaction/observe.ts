@@ -1,6 +1,6 @@
 /** What a node shows of itself through its public face, and what one turn has changed in it, as lines of a trace. */
 import type { Raft } from '../../node/raft/raft.ts'
-import type { Entry, Index, PeerId, Role, Term } from '../../node/raft/types.ts'
+import type { Entry, EntryId, Index, PeerId, Role, Term } from '../../node/raft/types.ts'
 import { entryText, idText, type Words } from './format.ts'
 
 interface SeenProgress {
@@ -16,6 +16,9 @@ export interface Seen {
   readonly role: Role
   readonly term: Term
   readonly leader: PeerId | null
+  readonly base: EntryId
+  readonly installing: EntryId | null
+  readonly configuration: Index
   readonly entries: readonly Entry[]
   readonly commit: Index
   readonly applied: Index
@@ -24,7 +27,8 @@ export interface Seen {
 
 export function entriesOf(raft: Raft): Entry[] {
   const { log } = raft
-  return Array.from({ length: log.lastIndex }, (_, at) => log.entryAt(at + 1) as Entry)
+  const count = log.lastIndex - log.base.index
+  return Array.from({ length: count }, (_, at) => log.entryAt(log.firstIndex + at) as Entry)
 }
 
 export function see(raft: Raft): Seen {
@@ -37,6 +41,9 @@ export function see(raft: Raft): Seen {
     role: raft.role,
     term: raft.term,
     leader: raft.leader,
+    base: raft.log.base,
+    installing: raft.log.unsavedBase,
+    configuration: raft.log.configuration?.index ?? 0,
     entries: entriesOf(raft),
     commit: raft.log.commitIndex,
     applied: raft.log.appliedIndex,
@@ -60,8 +67,17 @@ export function changedState(words: Words, before: Seen, after: Seen): string[] 
   ) {
     lines.push(`is now ${stateText(words, after)}`)
   }
-  const same = firstDifference(before.entries, after.entries)
-  const removed = before.entries.slice(same)
+  const { base, installing } = after
+  if (installing !== null && installing.index !== before.installing?.index) {
+    const old = before.entries.map(idText).join(', ')
+    const what = `the snapshot of ${idText(installing)} with configuration ${after.configuration}`
+    lines.push(`puts ${what} in the place of [${old}]`)
+    return lines
+  }
+  if (base.index > before.base.index) lines.push(`forgets the log up to ${idText(base)}`)
+  const known = before.entries.filter(({ index }) => index > base.index)
+  const same = firstDifference(known, after.entries)
+  const removed = known.slice(same)
   const added = after.entries.slice(same)
   if (removed.length > 0) lines.push(`removes ${removed.map(idText).join(', ')}`)
   if (added.length > 0) {
@@ -79,7 +95,9 @@ function firstDifference(before: readonly Entry[], after: readonly Entry[]): num
 export function changedCommit(words: Words, before: Seen, after: Seen): string[] {
   const lines: string[] = []
   if (before.commit !== after.commit) lines.push(`commit ${before.commit} -> ${after.commit}`)
-  const applied = after.entries.slice(before.applied, after.applied)
+  const applied = after.entries.filter(
+    ({ index }) => index > before.applied && index <= after.applied,
+  )
   if (applied.length > 0) {
     lines.push(`applies ${applied.map((entry) => entryText(words, entry)).join(', ')}`)
   }

@@ -12,7 +12,7 @@ import {
   peerIdOf,
   type Term,
 } from '../../node/raft/types.ts'
-import type { DiskImage } from '../support/raft-cluster.ts'
+import { type DiskImage, holds } from '../support/raft-cluster.ts'
 
 /** A node, as far as the checks look at it. */
 export interface Watched {
@@ -44,8 +44,14 @@ export class Safety {
     const { log, role, term } = node.raft
     const before = this.#committed.length
     for (let index = 1; index <= log.commitIndex; index++) {
-      const entry = log.entryAt(index) as Entry
       const known = this.#committed[index - 1]
+      if (index <= log.base.index) {
+        const isKnown = index < log.base.index || known?.entry.term === log.base.term
+        if (known === undefined || !isKnown)
+          fail(`${node.name} has a snapshot of what was not committed`)
+        continue
+      }
+      const entry = log.entryAt(index) as Entry
       if (known === undefined) this.#committed.push({ entry, knownAt: term })
       else if (!isSame(known.entry, entry)) {
         fail(`${node.name} has committed another entry at ${index} than was committed before`)
@@ -66,7 +72,7 @@ export class Safety {
     if (known !== undefined) fail(`${known} and ${name} lead in term ${raft.term}`)
     this.#leaderOf.set(raft.term, name)
     for (const { entry, knownAt } of this.#committed) {
-      if (knownAt >= raft.term) continue
+      if (knownAt >= raft.term || entry.index <= raft.log.base.index) continue
       const own = raft.log.entryAt(entry.index)
       if (own === undefined || !isSame(own, entry)) {
         fail(`${name} leads and lacks the committed entry ${entry.index}`)
@@ -83,7 +89,7 @@ function checkQuorum({ name, raft, configuration }: Watched, all: readonly Watch
     const holding = half.filter((id) => {
       const member = members.find(({ memberId }) => memberId === id)
       const disk = all.find(({ peer }) => member !== undefined && peer === peerIdOf(member))?.disk
-      return disk?.entries[commitIndex - 1]?.term === raft.term
+      return disk !== undefined && holds(disk, commitIndex, raft.term)
     })
     if (holding.length < majority(half.length)) {
       fail(`${name} has committed ${commitIndex} with ${holding.length} of ${half.length} disks`)
@@ -93,7 +99,7 @@ function checkQuorum({ name, raft, configuration }: Watched, all: readonly Watch
 
 /** Rule 1: what leaves is on the disk, whether or not a crash comes to show it. */
 function checkPromise({ name, disk, raft }: Watched, to: PeerId, message: RaftMessage): void {
-  const { hardState, entries } = disk
+  const { hardState } = disk
   if (message.term !== raft.term) return
   if (message.type === 'voteResponse' && message.granted) {
     if (hardState?.term !== message.term || hardState.vote !== to) {
@@ -102,8 +108,8 @@ function checkPromise({ name, disk, raft }: Watched, to: PeerId, message: RaftMe
   }
   if (message.type !== 'appendResponse' || !message.accepted) return
   if ((hardState?.term ?? 0) < message.term) fail(`${name} answers in a term not on its disk`)
-  for (let index = 1; index <= message.matchIndex; index++) {
-    if (entries[index - 1]?.term !== raft.log.termAt(index)) {
+  for (let index = Math.max(1, raft.log.base.index); index <= message.matchIndex; index++) {
+    if (!holds(disk, index, raft.log.termAt(index))) {
       fail(`${name} acknowledges entry ${index}, which is not on its disk`)
     }
   }

@@ -17,6 +17,7 @@ export function logLines(nodes: readonly WorldNode[]): string[] {
 function termCells({ log }: Raft): string {
   const cells = Array.from({ length: log.lastIndex }, (_, at) => {
     const index = at + 1
+    if (index < log.firstIndex) return cell(index === log.commitIndex ? '.|' : '.')
     const term = index > log.stableIndex ? `(${log.termAt(index)})` : `${log.termAt(index)}`
     return cell(index === log.commitIndex ? `${term}|` : term)
   })
@@ -32,11 +33,12 @@ export function statusLines(words: Words, node: WorldNode): string[] {
   const { raft } = node.actor
   const { log, vote } = raft
   const last = idText({ term: log.lastTerm, index: log.lastIndex })
+  const first = log.base.index === 0 ? '' : `first=${log.firstIndex} `
   const flags = [raft.saveStuck ? ' save-stuck' : '', raft.diskFull ? ' disk-full' : ''].join('')
   const seen = see(raft)
   const lines = [
     `${stateText(words, seen)}, vote ${vote === null ? 'none' : words.nameOf(vote)}: ` +
-      `last=${last} stable=${log.stableIndex} commit=${log.commitIndex} applied=${log.appliedIndex}${flags}`,
+      `${first}last=${last} stable=${log.stableIndex} commit=${log.commitIndex} applied=${log.appliedIndex}${flags}`,
   ]
   if (node.saving !== null) lines.push(`  save in flight: ${saveText(words, node.saving)}`)
   for (const [peer, progress] of seen.progress) {
@@ -50,5 +52,8 @@ export function statusLines(words: Words, node: WorldNode): string[] {
 
 export function diskLines(words: Words, { name, disk }: WorldNode): string[] {
   const state = hardStateText(words, disk.hardState)
-  return [aloneLine(name, `disk: ${state} entries=${entriesText(words, disk.entries)}`)]
+  const { base, snapshot, entries } = disk
+  const before = base === undefined ? '' : ` base=${idText(base)}`
+  const file = snapshot === undefined ? '' : ` snapshot=${idText(snapshot.id)}`
+  return [aloneLine(name, `disk: ${state}${before} entries=${entriesText(words, entries)}${file}`)]
 }

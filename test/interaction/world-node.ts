@@ -2,8 +2,9 @@
 import type { RaftOptions } from '../../node/raft/options.ts'
 import { Random } from '../../node/raft/random.ts'
 import type { SaveBatch } from '../../node/raft/ready.ts'
+import type { SnapshotOffer } from '../../node/raft/snapshots.ts'
 import { type Entry, type Index, type PeerId, peerIdOf, type Term } from '../../node/raft/types.ts'
-import { bytesOf, type DiskImage, memberIdentity } from '../support/raft-cluster.ts'
+import { bytesOf, type DiskImage, memberIdentity, startOf } from '../support/raft-cluster.ts'
 import { type Actor, coreActor, replicaActor } from './actors.ts'
 import type { Words } from './format.ts'
 
@@ -31,6 +32,8 @@ export class WorldNode {
   saving: SaveBatch | null = null
   /** In how many ms it wants to be woken; null: it has not asked since the last time. */
   wakeInMs: number | null = null
+  /** The newest one. */
+  offer: SnapshotOffer | null = null
   up = true
   /** How often it has asked for votes or pre-votes. */
   campaigns = 0
@@ -57,6 +60,7 @@ export class WorldNode {
     this.up = false
     this.saving = null
     this.wakeInMs = null
+    this.offer = null
   }
 
   /** The disk is as it was when its log ended at `lastIndex`. */
@@ -80,8 +84,7 @@ export class WorldNode {
     const life = this.#id * 10 + this.#life
     random.next = () => life
     random.below = (bound) => Math.min(this.timeoutTicks - raft.electionTicks, bound - 1)
-    const { hardState, entries } = this.disk
-    const options = { ...raft, self: this.peer, hardState, entries, random }
+    const options = { ...raft, self: this.peer, ...startOf(this.disk), random }
     return kind === 'core' ? coreActor(options, this.#words) : replicaActor(options)
   }
 }

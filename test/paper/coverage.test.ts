@@ -28,6 +28,11 @@ const RULES: Readonly<Record<number, readonly RegExp[]>> = {
     /not in its own configuration never campaigns once that is committed, but still answers votes/,
   ],
   7: [/returns without raising a term/, /steps down/, /chained partial partitions are measured/],
+  8: [
+    /a late Append after a snapshot does not truncate/,
+    /a stale InstallSnapshot is ignored/,
+    /a snapshot index never lies past the log's start/,
+  ],
   9: [
     /truncation never touches a committed entry/,
     /matchIndex never moves back within a term/,
@@ -49,8 +54,20 @@ const RULES: Readonly<Record<number, readonly RegExp[]>> = {
 }
 
 /** Of the extended Raft paper, then of the thesis. */
-const SECTIONS = ['5.1', '5.2', '5.3', '5.4.1', '5.4.2', '5.4.3', '5.5', '5.6', '6', '8'] as const
-const THESIS = ['3.10', '4.1', '4.2.1', '4.2.2', '4.2.3', '4.3', '6.2', '6.4', '9.6', '10.2.1']
+const SECTIONS = [
+  '5.1',
+  '5.2',
+  '5.3',
+  '5.4.1',
+  '5.4.2',
+  '5.4.3',
+  '5.5',
+  '5.6',
+  '6',
+  '7',
+  '8',
+] as const
+const THESIS = ['3.10', '4.1', '4.2.1', '4.2.2', '4.2.3', '4.3', '5', '6.2', '6.4', '9.6', '10.2.1']
 
 const FIGURES = [
   /figure 2, state/,
@@ -66,6 +83,9 @@ const FIGURES = [
   /figure 3: Leader Completeness/,
   /figure 3: State Machine Safety/,
   /Figure 7/,
+  /figure 13, InstallSnapshot: 1\./,
+  /figure 13, InstallSnapshot: 6\./,
+  /figure 13, InstallSnapshot: 8\./,
   /figure 8/,
 ]
 

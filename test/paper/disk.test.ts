@@ -9,6 +9,7 @@ import type { Entry } from '../../node/raft/types.ts'
 import { Runtime } from '../../node/runtime.ts'
 import type { Disk } from '../../node/storage/disk.ts'
 import { dumpLog } from '../../node/storage/dump.ts'
+import { MemorySnapshots } from '../../node/storage/memory-snapshots.ts'
 import { nodeDisk } from '../../node/storage/node-disk.ts'
 import { type LogStorage, type Save, StorageError } from '../../node/storage/storage.ts'
 import { openWal } from '../../node/storage/wal.ts'
@@ -177,6 +178,7 @@ class Member {
       identity: { record, update: () => {} },
       transport: this.#transport(),
       openLog: () => storage,
+      openSnapshots: () => new MemorySnapshots(),
       machine: new KvMachine(),
       founding: {
         bootId: '0'.repeat(16),

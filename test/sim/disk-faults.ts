@@ -93,9 +93,11 @@ function ruin(kind: DiskFault, machine: SimMachine, tools: FaultTools): boolean 
   if (!ruined.has(machine.index) && ruined.size >= Math.floor((founders.length - 1) / 2)) {
     return false
   }
-  const segments = machine.disk.paths().filter((path) => path.startsWith(WAL))
-  if (segments.length === 0) return false
+  const inLog = (path: string): boolean => path.startsWith(WAL)
+  if (!machine.disk.paths().some(inLog)) return false
   machine.kill('killed')
+  // A segment whose removal was under way is gone now, or not.
+  const segments = machine.disk.paths().filter(inLog)
   ruined.add(machine.index)
   if (kind === 'rot') rot(machine, segments, tools)
   else if (kind === 'truncate') {

@@ -109,6 +109,19 @@ const SECOND_US = 1_000_000
 
 /** `nodes` fixes the number of founders, with no candidate beside them. */
 export function drawOptions(seed: number, preset: Preset, nodes: number | null = null): SimOptions {
+  const options = drawWorld(seed, preset, nodes)
+  // With dice of their own, so that all else about a world is what it was.
+  const dice = new Dice(seed ^ 0x5a95)
+  if (dice.below(4) === 0) return options
+  return {
+    ...options,
+    limits: { ...options.limits, ...drawSnapshotLimits(dice) },
+    // A restart cures a state that went wrong only as long as it is made anew from the log: a snapshot of it would stay wrong.
+    faults: { ...options.faults, corruptState: 0 },
+  }
+}
+
+function drawWorld(seed: number, preset: Preset, nodes: number | null): SimOptions {
   const dice = new Dice(seed)
   const severity = { lite: 1, default: 2, hell: 4 }[preset]
   const expect = nodes ?? dice.pick([1, 2, 3, 3, 3, 4, 5, 5, 5, 5])
@@ -178,6 +191,23 @@ function drawLimits(dice: Dice): Partial<RuntimeLimits> {
     unsavedBytesMax: dice.pick([500, 5000, 64 << 20]),
     applyCountMax: dice.pick([1, 3, 4096]),
     pendingRequestsMax: dice.pick([4, 20_000]),
+  }
+}
+
+/** Nodes take snapshots all the time, and keep so little of their logs that whoever was away needs one. */
+function drawSnapshotLimits(dice: Dice): Partial<RuntimeLimits> {
+  return {
+    snapshotEntries: dice.pick([1, 5, 20, 20, 60, 200]),
+    snapshotLogBytes: dice.pick([200, 5000, 64 << 20, 64 << 20]),
+    snapshotTailEntries: dice.pick([0, 0, 3, 20]),
+    snapshotTailBytes: dice.pick([0, 500, 16 << 20]),
+    snapshotPinnedBytesMax: dice.pick([0, 5000, 256 << 20]),
+    snapshotChunkBytes: dice.pick([150, 1000, 64 << 10]),
+    snapshotPullsMax: dice.pick([1, 4]),
+    snapshotPullAgainMs: dice.pick([500, 2000]),
+    snapshotPatienceMs: dice.pick([2000, 10_000]),
+    snapshotRetryMs: dice.pick([1000, 10_000]),
+    snapshotSendIdleMs: dice.pick([1000, 30_000]),
   }
 }
 

@@ -5,6 +5,7 @@
  */
 import { equalBytes } from '../../client/bytes.ts'
 import { checkDeeply } from '../../node/raft/checks.ts'
+import type { RaftLog } from '../../node/raft/log.ts'
 import { majority } from '../../node/raft/quorum.ts'
 import type { Raft } from '../../node/raft/raft.ts'
 import { type Entry, type Index, type PeerId, peerIdOf, type Term } from '../../node/raft/types.ts'
@@ -26,8 +27,9 @@ interface Committed {
 
 /** How far one process was looked at. */
 interface Cursor {
-  /** The terms of its log, by index - 1. */
+  /** The terms of its log, by index - 1; up to its base those of what is committed. */
   readonly terms: Term[]
+  baseIndex: Index
   commitIndex: Index
   appliedIndex: Index
   /** The term it led when it was last looked at; 0: it did not lead. */
@@ -74,6 +76,11 @@ export class Oracle {
     return this.#committed[index - 1]?.entry
   }
 
+  /** Of what is committed where the log does not reach back any more. */
+  termAt(log: RaftLog, index: Index): Term | undefined {
+    return log.termAt(index) ?? this.#committed[index - 1]?.entry.term
+  }
+
   forget(process: SimProcess): void {
     this.#cursors.delete(process)
   }
@@ -107,7 +114,7 @@ export class Oracle {
   #cursorOf(process: SimProcess): Cursor {
     const known = this.#cursors.get(process)
     if (known !== undefined) return known
-    const fresh = { terms: [], commitIndex: 0, appliedIndex: 0, ledTerm: 0, turns: 0 }
+    const fresh = { terms: [], baseIndex: 0, commitIndex: 0, appliedIndex: 0, ledTerm: 0, turns: 0 }
     this.#cursors.set(process, fresh)
     return fresh
   }
@@ -130,7 +137,9 @@ export class Oracle {
       if (forgot) wrong('restart', `${name} forgot its term or its vote of term ${term}`)
     }
     const { stableIndex } = raft.log
-    if (durable.termAt(stableIndex) !== raft.log.termAt(stableIndex) && stableIndex > 0) {
+    // While a snapshot is being installed the disk still has the log of before, which is not in memory any more.
+    if (raft.log.unsavedBase !== null || stableIndex === 0) return
+    if (!durable.holds(stableIndex, raft.log.termAt(stableIndex))) {
       wrong('stable', `entry ${stableIndex} counts as saved, and is not on the disk of ${name}`)
     }
   }
@@ -142,7 +151,7 @@ export class Oracle {
     if (isNewest) this.#ledTerm = term
     for (const [peer, { matchIndex }] of tracker.progress) {
       const durable = matchIndex === 0 || !isNewest ? undefined : this.#durable(peer)
-      if (durable !== undefined && durable.termAt(matchIndex) !== log.termAt(matchIndex)) {
+      if (durable !== undefined && !durable.holds(matchIndex, this.termAt(log, matchIndex))) {
         const name = process.machine.options.name
         wrong(
           'match',
@@ -157,6 +166,8 @@ export class Oracle {
     for (let at = this.#committed.length - 1; at >= 0; at--) {
       const { entry, knownAt } = this.#committed[at] as Committed
       if (knownAt >= term) continue
+      // Everything up to the base is in a snapshot, whose last entry was compared with what is committed.
+      if (entry.index <= log.base.index) return
       // Log matching, checked for every entry, makes the last one speak for all before it.
       if (log.termAt(entry.index) !== entry.term) {
         const name = process.machine.options.name
@@ -170,9 +181,10 @@ export class Oracle {
   #checkLog(process: SimProcess, raft: Raft, cursor: Cursor): void {
     const { log } = raft
     const { terms } = cursor
+    if (log.base.index !== cursor.baseIndex) this.#checkBase(process, log, cursor)
     if (terms.length === log.lastIndex && terms.at(-1) === log.lastTerm) return
     let same = Math.min(terms.length, log.lastIndex)
-    while (same > 0 && terms[same - 1] !== log.termAt(same)) same--
+    while (same > log.base.index && terms[same - 1] !== log.termAt(same)) same--
     if (same < terms.length) checkDeeply(raft)
     terms.length = same
     for (let index = same + 1; index <= log.lastIndex; index++) {
@@ -189,9 +201,25 @@ export class Oracle {
     }
   }
 
+  /** A log begins behind what is committed, and nowhere else; what lies before is known from when it was committed. */
+  #checkBase(process: SimProcess, { base }: RaftLog, cursor: Cursor): void {
+    const { name } = process.machine.options
+    if (this.#committed[base.index - 1]?.entry.term !== base.term) {
+      wrong(
+        'log-matching',
+        `the log of ${name} begins behind ${base.index}/${base.term}, which nobody committed`,
+      )
+    }
+    for (let index = cursor.baseIndex + 1; index <= base.index; index++) {
+      cursor.terms[index - 1] = this.#committed[index - 1]?.entry.term as Term
+    }
+    cursor.baseIndex = base.index
+  }
+
   #checkCommits(process: SimProcess, raft: Raft, cursor: Cursor): void {
     const { log } = raft
-    for (let index = cursor.commitIndex + 1; index <= log.commitIndex; index++) {
+    const first = Math.max(cursor.commitIndex, log.base.index) + 1
+    for (let index = first; index <= log.commitIndex; index++) {
       const known = this.#committed[index - 1]
       const entry = log.entryAt(index) as Entry
       if (known === undefined) this.#commit(raft, entry)
@@ -220,7 +248,7 @@ export class Oracle {
       configuration.voters.includes(memberId),
     )
     const saved = voters.filter(
-      (member) => this.#durable(peerIdOf(member))?.termAt(entry.index) === entry.term,
+      (member) => this.#durable(peerIdOf(member))?.holds(entry.index, entry.term) === true,
     )
     if (saved.length < majority(voters.length)) {
       wrong(

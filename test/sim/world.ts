@@ -358,7 +358,8 @@ export class SimWorld {
       } else if (message.type === 'appendResponse' && message.accepted) {
         const raft = from.runtime?.replica?.raft
         if (raft === undefined || raft.term !== message.term) continue
-        if (durable.termAt(message.matchIndex) !== raft.log.termAt(message.matchIndex)) {
+        const term = this.#oracle.termAt(raft.log, message.matchIndex)
+        if (!durable.holds(message.matchIndex, term)) {
           wrong(
             'append-durable',
             `${from.machine.options.name} acknowledged entry ${message.matchIndex}, which is not on its disk`,

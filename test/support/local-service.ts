@@ -96,6 +96,7 @@ export class LocalService implements Service {
       firstIndex: 1,
       lastIndex: this.index,
       snapshotIndex: 0,
+      snapshot: null,
       stateHash: null,
       stateHashes: [],
       quorum: { needed: 1, alive: 1 },

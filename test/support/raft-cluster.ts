@@ -10,7 +10,16 @@ import { Raft } from '../../node/raft/raft.ts'
 import { Random } from '../../node/raft/random.ts'
 import type { SaveBatch } from '../../node/raft/ready.ts'
 import type { ChangeOutcome } from '../../node/raft/reconfiguration.ts'
-import type { Configuration, Entry, HardState, PeerId, Term } from '../../node/raft/types.ts'
+import type { SnapshotAt } from '../../node/raft/snapshots.ts'
+import type {
+  Configuration,
+  Entry,
+  EntryId,
+  HardState,
+  Index,
+  PeerId,
+  Term,
+} from '../../node/raft/types.ts'
 import { peerIdOf } from '../../node/raft/types.ts'
 
 export interface Flight {
@@ -21,8 +30,22 @@ export interface Flight {
 
 export interface DiskImage {
   hardState: HardState | null
+  /** Behind the base. */
   entries: Entry[]
+  /** The last entry before the log; absent: it reaches back to the first one. */
+  base?: EntryId
+  /** The newest snapshot file that is whole. */
+  snapshot?: SnapshotAt
 }
+
+/** The disk has this entry, in its log or in the snapshot before it. */
+export function holds({ base = NONE, entries }: DiskImage, index: Index, term?: Term): boolean {
+  if (index < base.index) return true
+  const own = index === base.index ? base : entries[index - base.index - 1]
+  return own !== undefined && own.term === term
+}
+
+const NONE: EntryId = { term: 0, index: 0 }
 
 export class ClusterNode {
   readonly name: string
@@ -127,9 +150,8 @@ export class Cluster {
   #start(peer: PeerId, disk: DiskImage): Raft {
     return new Raft({
       self: peer,
-      hardState: disk.hardState,
-      entries: disk.entries,
       tickMs: 100,
+      ...startOf(disk),
       electionTicks: 10,
       heartbeatTicks: 1,
       random: new Random(this.random.next()),
@@ -305,12 +327,25 @@ export function termsOf(node: ClusterNode): Term[] {
   return Array.from({ length: log.lastIndex }, (_, at) => log.termAt(at + 1) as Term)
 }
 
+/** What a restart finds: the log, and the snapshot that it knows. */
+export function startOf({ hardState, entries, base = NONE, snapshot = undefined }: DiskImage) {
+  const index = snapshot?.id.index ?? 0
+  const own = index === base.index ? base : entries[index - base.index - 1]
+  const isKnown = snapshot !== undefined && own?.term === snapshot.id.term
+  return { hardState, entries, base, snapshot: isKnown ? snapshot : null }
+}
+
 /** What a correct log storage does with a batch. */
 export function writeTo(disk: DiskImage, batch: SaveBatch): void {
   disk.hardState = batch.hardState
+  if (batch.base !== undefined) {
+    disk.base = batch.base
+    disk.entries = []
+  }
   const first = batch.entries[0]
   if (first === undefined) return
-  disk.entries = [...disk.entries.slice(0, first.index - 1), ...batch.entries]
+  const kept = first.index - 1 - (disk.base?.index ?? 0)
+  disk.entries = [...disk.entries.slice(0, kept), ...batch.entries]
 }
 
 export function bytesOf(text: string): Uint8Array {

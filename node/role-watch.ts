@@ -1,0 +1,47 @@
+/** What has changed in a replica's role, leader and configuration since it was last looked at, and the events that tell of it. Pure. */
+import type { Raft } from './raft/raft.ts'
+import type { Index, Member, PeerId, Role, Term } from './raft/types.ts'
+import type { Outbox } from './replica-effects.ts'
+
+export interface RoleHooks {
+  readonly memberOf: (peer: PeerId) => Member | null
+  /** This node leads no more. */
+  readonly ledNoMore: () => void
+  /** Another leader, none, or another term. */
+  readonly leaderChanged: () => void
+}
+
+export class RoleWatch {
+  readonly #raft: Raft
+  readonly #out: Outbox
+  readonly #hooks: RoleHooks
+  #seen: { role: Role; leader: PeerId | null; term: Term; configurationIndex: Index }
+
+  constructor(raft: Raft, out: Outbox, hooks: RoleHooks) {
+    const { role, leader, term } = raft
+    this.#raft = raft
+    this.#out = out
+    this.#hooks = hooks
+    this.#seen = { role, leader, term, configurationIndex: 0 }
+  }
+
+  note(): void {
+    const { memberOf, ledNoMore, leaderChanged } = this.#hooks
+    const { role, leader, term, log } = this.#raft
+    const configurationIndex = log.configurationAt(log.appliedIndex)?.index ?? 0
+    const seen = this.#seen
+    this.#seen = { role, leader, term, configurationIndex }
+    if (role !== seen.role) {
+      this.#out.event('role.changed', 'info', { from: seen.role, to: role })
+      if (seen.role === 'leader') ledNoMore()
+    }
+    if (leader !== seen.leader || term !== seen.term) leaderChanged()
+    if (leader !== seen.leader) {
+      const leaderId = leader === null ? null : (memberOf(leader)?.memberId ?? null)
+      this.#out.event('leader.changed', 'info', { leaderId })
+    }
+    if (configurationIndex !== seen.configurationIndex) {
+      this.#out.event('config.changed', 'info', { index: configurationIndex })
+    }
+  }
+}

@@ -318,8 +318,7 @@ class NodeParts implements RunningNode {
       identity: this.#identity,
       transport: this.#transport,
       ...storageIn(nodeDisk, this.#directory.path, { storageId: record.storageId }),
-      // Without files on disk yet, no node lets go of its log.
-      limits: { snapshotEntries: Infinity, snapshotLogBytes: Infinity },
+      limits: { snapshotEntries: options.snapshotEntries },
       machine: hooks.machine ?? new KvMachine(),
       founding: {
         bootId,

@@ -1,7 +1,7 @@
 /** The log and the snapshots of one data directory, as a runtime wants to be given them. */
 import type { Disk } from './disk.ts'
 import { LOG_FOLDER } from './identity.ts'
-import { MemorySnapshots } from './memory-snapshots.ts'
+import { openSnapshots, SNAPSHOT_FOLDER } from './snapshot-folder.ts'
 import type { SnapshotStorage } from './snapshots.ts'
 import type { LogStorage } from './storage.ts'
 import { createWal, openWal } from './wal.ts'
@@ -18,6 +18,6 @@ export function storageIn(
   const wal = { disk, directory: `${dataDirectory}/${LOG_FOLDER}`, ...log }
   return {
     openLog: (how) => (how === 'create' ? createWal(wal) : openWal(wal)),
-    openSnapshots: () => new MemorySnapshots(),
+    openSnapshots: () => openSnapshots({ disk, directory: `${dataDirectory}/${SNAPSHOT_FOLDER}` }),
   }
 }

@@ -8,10 +8,9 @@ import type { StateMachine } from '../machine/machine.ts'
 import { type PeerId, peerIdOf } from '../raft/types.ts'
 import { Runtime, type RuntimeLimits, type RuntimeParts } from '../runtime.ts'
 import type { ServiceAnswer, ServiceRequest } from '../service.ts'
-import { type Identity, LOG_FOLDER, openIdentity } from '../storage/identity.ts'
-import { type MemoryFiles, MemorySnapshots } from '../storage/memory-snapshots.ts'
+import { type Identity, openIdentity } from '../storage/identity.ts'
+import { storageIn } from '../storage/open-storage.ts'
 import { type LogStorage, StorageError } from '../storage/storage.ts'
-import { createWal, openWal } from '../storage/wal.ts'
 import type { Hello } from '../transport/transport.ts'
 import type { Dice } from './dice.ts'
 import { type DiskFate, type Fate, SimDisk } from './sim-disk.ts'
@@ -94,7 +93,6 @@ export class SimMachine {
   readonly disk: SimDisk
   readonly mood: DiskMood = { ioPpm: 0, fullPpm: 0, writeUsMin: 100, writeUsMax: 400, hangUs: 0 }
   process: SimProcess | null = null
-  readonly snapshotFiles: MemoryFiles = { whole: new Map(), received: new Map() }
   /** Why the last start was refused. */
   refusal: StorageError | null = null
   starts = 0
@@ -325,24 +323,18 @@ export class SimProcess implements EndpointOwner {
   #makeRuntime(transport: SimTransport, identity: Identity): Runtime {
     const { options, dice, disk, world } = this.machine
     const { hooks } = world
-    const wal = {
-      disk,
-      directory: `${DATA_DIRECTORY}/${LOG_FOLDER}`,
+    const storage = storageIn(disk, DATA_DIRECTORY, {
       storageId: identity.record.storageId,
       segmentBytes: options.segmentBytes ?? SEGMENT_BYTES,
-    }
+    })
     return new Runtime({
       identity,
       transport,
       openLog: (how) => {
-        const log = how === 'create' ? createWal(wal) : openWal(wal)
+        const log = storage.openLog(how)
         return hooks.watchLog?.(this, how, log) ?? log
       },
-      openSnapshots: () =>
-        new MemorySnapshots({
-          files: this.machine.snapshotFiles,
-          soon: (run) => void this.later(500, run),
-        }),
+      openSnapshots: () => storage.openSnapshots(),
       machine: options.makeStateMachine(),
       founding: {
         bootId: this.bootId,

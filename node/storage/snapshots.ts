@@ -45,9 +45,9 @@ export interface SnapshotStorage {
    * kept. Returns a function that cancels: nothing is called after it.
    */
   load(info: SnapshotInfo, sink: SnapshotSink): () => void
-  /** The raw bytes of the file, for sending. They can be read until `close`, also when `keepOnly` has removed the file. */
+  /** The raw bytes of the file, for sending; throws `io` when it is gone. They can be read until `close`, also when `keepOnly` has removed the file. */
   open(info: SnapshotInfo): SnapshotReader
-  /** Continues what an earlier receiver has got of the file with this checksum. One at a time for each checksum. */
+  /** Continues what an earlier receiver has got of the file with this checksum; throws `io`. One at a time for each checksum. */
   receive(offer: SnapshotOffer): SnapshotReceiver
   /** Removes all other files, and what was received of others. Files being written or received are left alone. */
   keepOnly(infos: readonly SnapshotOffer[]): void
@@ -60,7 +60,7 @@ export interface SnapshotSink {
 
 /** `done` is called in the order of the calls. After a failure every further call fails with the same error, and nothing is left on disk. */
 export interface SnapshotWriter {
-  /** A piece keeps its boundaries: `load` gives back the same. 1 byte to 16 MiB; not to be changed before `done`. */
+  /** A piece keeps its boundaries: `load` gives back the same. 1 byte to 16 MiB; not to be changed any more. `done` when there is room for more. */
   append(piece: Uint8Array, done: (error: StorageError | null) => void): void
   /** The file is there, durable and whole, or not at all. */
   finish(done: (error: StorageError | null, info: SnapshotInfo | null) => void): void
@@ -83,8 +83,8 @@ export interface SnapshotReceiver {
   /** The offset of the next byte that is wanted. */
   readonly position: number
   /**
-   * Takes the bytes at `position`. `done` when they are at the disk; what was written survives a crash as far as a later `receive`
-   * says. `corrupt-snapshot`: more than the offer's size.
+   * Takes the bytes at `position`, and a copy of them. `done` when there is room for more; a failure may show only at a later call. What
+   * survives a crash says the `position` of the next receiver. `corrupt-snapshot`: more than the offer's size.
    */
   write(bytes: Uint8Array, done: (error: StorageError | null) => void): void
   /**

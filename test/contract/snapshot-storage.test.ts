@@ -267,6 +267,26 @@ function contract(name: string, makePlace: () => Place) {
     assert.equal(place.open().newest, info)
   })
 
+  contracted(
+    'a receiver that is closed while it finishes gets no answer, the next one does',
+    async () => {
+      const from = makePlace().open()
+      const info = await written(from, meta(9))
+      const bytes = await raw(from, info)
+      const place = makePlace()
+      const storage = place.open()
+      const first = storage.receive(info)
+      assert.is(await received(first, bytes), null)
+      first.finish(() => assert.unreachable('closed'))
+      first.close()
+      assert.throws(() => first.write(bytes, () => {}), /bug/)
+      const second = storage.receive(info)
+      assert.is(second.position, bytes.length)
+      assert.equal(await finished(second), { error: null, info })
+      assert.equal(place.open().found, [info])
+    },
+  )
+
   contracted('a file that is not the offered one is refused, and received anew', async () => {
     const from = makePlace().open()
     const info = await written(from, meta(9))
@@ -286,11 +306,11 @@ function contract(name: string, makePlace: () => Place) {
     for (const lie of [{ index: 10 }, { term: 2 }, { clusterId: 'd'.repeat(32) }]) {
       assert.is(await get({ ...info, ...lie }, bytes), 'corrupt-snapshot', JSON.stringify(lie))
     }
+    assert.equal(place.open().found, [])
     const long = storage.receive(info)
     const error = await received(long, Buffer.concat([bytes, bytes.subarray(0, 1)]))
     assert.is(error?.code, 'corrupt-snapshot')
     long.close()
-    assert.equal(place.open().found, [])
     assert.is(await get(info, bytes), null)
   })
 

@@ -175,6 +175,28 @@ const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/rejoin.ts'),
   },
   {
+    usage: 'recover',
+    help: 'after a lost quorum, on one node that is stopped: a new cluster with its data',
+    flags: [
+      DATA,
+      { flag: 'confirm', takes: 'DIGITS', help: 'the first 8 digits of the old clusterId' },
+      ...TOPIC,
+      ...COMMON,
+    ],
+    load: () => import('./commands/recover.ts'),
+  },
+  {
+    usage: 'snapshot restore <file>',
+    help: 'make a data directory that begins a new cluster from a backup',
+    flags: [
+      DATA,
+      { flag: 'name', takes: 'NAME', help: 'the name of the node' },
+      ...TOPIC,
+      ...COMMON,
+    ],
+    load: () => import('./commands/snapshot-restore.ts'),
+  },
+  {
     usage: 'leave',
     help: 'the node of this machine leaves its cluster for good and stops',
     flags: [

@@ -13,6 +13,12 @@ import { StorageError } from './storage.ts'
 export const IDENTITY_FILE = 'identity.json'
 /** The folder of the log's segments, in the data directory. */
 export const LOG_FOLDER = 'wal'
+/**
+ * What `recover` has written and not yet put in place (reseed-directory.ts). A directory with one of them and without an identity
+ * is not blank: its node would forget a cluster.
+ */
+export const RESEEDING_FOLDER = 'reseeding'
+export const RESEEDED_FOLDER = 'reseeded'
 const FORMAT = 1
 const NAME_CHARS_MAX = 64
 const URL_CHARS_MAX = 512
@@ -129,6 +135,11 @@ class IdentityOnDisk implements Identity {
   }
 }
 
+/** Writes the identity of a node that does not run, as it is; throws StorageError. The next start counts its boot. */
+export function writeIdentity(disk: Disk, directory: string, record: IdentityRecord): void {
+  new IdentityOnDisk(disk, directory, record).update({})
+}
+
 function blankIdentity(
   disk: Disk,
   directory: string,
@@ -143,7 +154,20 @@ function blankIdentity(
       { path: `${directory}/${IDENTITY_FILE}` },
     )
   }
+  const unfinished = `${directory}/${RESEEDING_FOLDER}/${IDENTITY_FILE}`
+  if (disk.stat(`${directory}/${RESEEDED_FOLDER}`) !== null || disk.stat(unfinished) !== null) {
+    throw new StorageError(
+      'storage-lost',
+      `\`raft-p2p recover\` was cut short in ${directory}: run it again, it ends what it has begun.`,
+      { path: directory },
+    )
+  }
   disk.makeDirectory(directory)
+  return newIdentity(options)
+}
+
+/** Somebody new, not written anywhere yet and never started. */
+export function newIdentity(options: OpenIdentityOptions): IdentityRecord {
   const { publicKey, secretKey } = options.makeKeyPair()
   const key = hex(publicKey)
   return {

@@ -41,6 +41,8 @@ export const EXEMPT: Readonly<Record<string, string>> = {
   'node/gateway/access.ts#isLoopbackHost': 'compares one text with a pattern',
   'node/member-verbs.ts': 'reads what the replica of the same process has written',
   'node/raft/voting.ts#isVoter': 'a question to a configuration that was read before',
+  'node/founding/record.ts#isSameMessage': 'compares two messages that were read before',
+  'node/reseed.ts#readState': 'puts together what the log and the snapshots have read',
   'node/raft/change.ts#isJoint': 'a rule over a configuration that was read before',
   'node/raft/configuration.ts#findMember': 'looks up a member of a record that was read before',
   'node/storage/lock.ts#isLocked': 'asks the system for a socket',

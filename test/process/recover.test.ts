@@ -1,0 +1,83 @@
+// timeout: 180 s
+/** After a lost quorum one node goes on as a new cluster, with everything it had; the others enter it anew. */
+import { existsSync } from 'node:fs'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import {
+  agreed,
+  cleanUp,
+  eventually,
+  get,
+  http,
+  NodeProcess,
+  put,
+  putUntilAcknowledged,
+  QUICK_ELECTIONS,
+  raft,
+  statusOf,
+  temporaryDirectory,
+} from './harness.ts'
+
+const recover = suite('recover')
+recover.after(cleanUp)
+
+const FLAGS = ['--no-lan', ...QUICK_ELECTIONS, '--snapshot-entries', '40']
+
+function started(data: string, root: string, topic = 'demo'): NodeProcess {
+  return new NodeProcess({ topic, data, args: FLAGS, env: { RAFT_P2P_DATA_ROOT: root } })
+}
+
+recover(
+  'a lost quorum: the survivor keeps everything, and the others enter as new members',
+  async () => {
+    const root = temporaryDirectory()
+    const folders = [temporaryDirectory(), temporaryDirectory(), temporaryDirectory()] as const
+    const nodes = folders.map((data) => started(data, root))
+    const [before] = await agreed(nodes)
+    const url = await (nodes[0] as NodeProcess).url()
+    for (let i = 0; i < 100; i++) await putUntilAcknowledged(url, `key-${i}`, `value ${i}`)
+    const { lastIndex } = await statusOf(url)
+    for (const node of nodes) await node.kill()
+
+    const refused = await raft(['recover', '--data', folders[0], '--json'])
+    assert.is(refused.code, 1)
+    assert.match(refused.stdout + refused.stderr, /--confirm/)
+    const wrong = await raft(['recover', '--data', folders[0], '--confirm', '00000000'])
+    assert.is(wrong.code, 1, 'a wrong confirmation changes nothing')
+    const digits = before?.clusterId?.slice(0, 8) ?? ''
+    const done = await raft(['recover', '--data', folders[0], '--confirm', digits, '--json'])
+    assert.is(done.code, 0, done.stderr)
+    const { clusterId } = JSON.parse(done.stdout) as { clusterId: string }
+    assert.is.not(clusterId, before?.clusterId)
+    assert.ok(existsSync(`${folders[0]}/archive-1/identity.json`), 'the old data is kept')
+
+    const survivor = started(folders[0], root)
+    const survivorUrl = await survivor.ready()
+    for (let i = 0; i < 100; i++) assert.is(await get(survivorUrl, `key-${i}`), `value ${i}`)
+    const answer = await put(survivorUrl, 'after', 'all')
+    assert.is(answer.status, 200)
+    const { revision } = JSON.parse(answer.text) as { revision: number }
+    assert.ok(revision > lastIndex + 100_000, 'no revision comes twice')
+
+    const archived = await raft(['rejoin', '--data', folders[1], '--json'])
+    assert.is(archived.code, 0, archived.stderr)
+    const again = started(folders[1], root, `demo.${clusterId}`)
+    const againUrl = await again.ready()
+    assert.is(await get(againUrl, 'key-7'), 'value 7')
+    await eventually('the newcomer is a member', async () => {
+      const { members } = await statusOf(survivorUrl)
+      return members.length === 2
+    })
+    assert.is((await statusOf(againUrl)).clusterId, clusterId)
+    assert.is((await http(againUrl, '/readyz')).status, 200)
+  },
+)
+
+recover('what belongs to no cluster is left alone', async () => {
+  const data = temporaryDirectory()
+  const { code, stdout, stderr } = await raft(['recover', '--data', data, '--json'])
+  assert.is(code, 1, stdout + stderr)
+  assert.match(stdout + stderr, /no-data/)
+})
+
+recover.run()

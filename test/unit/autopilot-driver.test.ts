@@ -152,6 +152,22 @@ driver('a voter that others reach keeps its vote, and an alarm says why', () => 
   assert.equal(leader.alarms, [])
 })
 
+driver('a voter that this leader has a link to keeps its vote, though it says nothing', () => {
+  const lab = new Lab(3)
+  lab.join('d')
+  lab.until('a stand-by', () => lab.learners().length === 1)
+  const { leader } = lab
+  const victim = lab.cluster.node(lab.voters().find((name) => name !== leader.name) ?? '')
+  lab.cluster.isolate(victim.name)
+  for (const node of lab.cluster.nodes) {
+    if (node !== leader && node !== victim) node.replica.linkClosed(victim.peer)
+  }
+  lab.cluster.tick(2 * REPLACE_AFTER_TICKS)
+  assert.ok(lab.voters().includes(victim.name))
+  leader.replica.linkClosed(victim.peer)
+  lab.until('the link closes', () => !lab.voters().includes(victim.name), ROUNDS_TICKS)
+})
+
 driver('as long as a member does not say whom it reaches, nothing is taken from anybody', () => {
   const lab = new Lab(3)
   lab.join('d')

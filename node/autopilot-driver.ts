@@ -46,6 +46,8 @@ export interface Desk {
   readonly applicants: readonly (Omit<Member, 'memberId'> & { readonly sinceTick: number })[]
   /** This node has a link to it. */
   isLinked(peer: PeerId): boolean
+  /** Their state is in doubt: they get no vote. */
+  readonly unfit: ReadonlySet<PeerId>
   decide(changes: readonly ConfChange[], reason: string): void
 }
 
@@ -208,6 +210,7 @@ export class Autopilot {
     const aliveSince = this.#aliveSince.get(peer)
     const matchIndex = raft.tracker.progress.get(peer)?.matchIndex ?? 0
     const isAlive = aliveSince !== undefined
+    const isTrusted = isAlive && !this.#parts.desk.unfit.has(peer)
     // The same key alive with another disk: among newcomers, or as a member that came later.
     const isSucceeded =
       applicants.some(({ nodeKey }) => nodeKey === member.nodeKey) ||
@@ -220,7 +223,7 @@ export class Autopilot {
     return {
       memberId: member.memberId,
       lag: Math.max(0, raft.log.lastIndex - matchIndex),
-      aliveMs: isAlive ? (tick - aliveSince) * options.tickMs : 0,
+      aliveMs: isTrusted ? (tick - aliveSince) * options.tickMs : 0,
       silentMs: this.#silentTicks(member) * options.tickMs,
       reachable: this.#isReachable(member, others, tick),
       storageLost: !isAlive && !this.#parts.desk.isLinked(peer) && isSucceeded,

@@ -15,7 +15,7 @@ export interface MemberSight {
   readonly memberId: MemberId
   /** Entries of the leader's log that its disk does not hold. */
   readonly lag: number
-  /** How long it was heard without a break. */
+  /** How long it was heard without a break; 0 for one whose state is in doubt, so that it gets no vote. */
   readonly aliveMs: number
   /** Since it was last heard. */
   readonly silentMs: number

@@ -86,6 +86,11 @@ export class MembershipDesk<Asker> {
     return this.#applicants.has(peer)
   }
 
+  /** Members whose state is in doubt (divergence.ts). */
+  get unfit(): ReadonlySet<PeerId> {
+    return this.#parts.unfit()
+  }
+
   applicantDown(peer: PeerId): void {
     this.#applicants.delete(peer)
   }

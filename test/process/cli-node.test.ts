@@ -173,6 +173,26 @@ cli('who must show a token and has none or a wrong one is exit 5', async () => {
   assert.is((await raft(args, none)).code, 3)
 })
 
+cli('settings and leadership of a real node; the last voter cannot leave', async () => {
+  const here = ['--topic', 'only one']
+  const set = await raft(['config', 'set', 'max-voters=7', 'replace-after=1m', ...here], { env })
+  assert.is(set.code, 0, set.stderr)
+  assert.match(set.stdout, /^maxVoters = 7\nreplaceAfterMs = 60000\nNow 1 voter, 0 stand-bys/)
+  await prints(['config', 'get', 'replace-after', ...here], '60000\n')
+  const shown = await json(['config', 'get', ...here])
+  assert.is((shown.settings as Record<string, unknown>).maxVoters, 7)
+  const stale = ['config', 'set', 'max-voters=5', '--if-config', '1', ...here]
+  assert.is((await json(stale, 3)).code, 'compare-failed')
+  assert.is((await json(['config', 'set', 'max-voters=0', ...here], 1)).code, 'bad-request')
+  assert.is((await json(['leader', ...here])).leaderId, 1)
+  assert.is((await json(['leader', 'transfer', ...here], 1)).code, 'bad-request')
+  assert.is((await json(['members', 'promote', '9', ...here], 3)).code, 'not-found')
+  const leave = await raft(['leave', ...here], { env })
+  assert.is(leave.code, 1)
+  assert.match(leave.stderr, /nobody would be left to vote/)
+  await prints(['get', 'm', ...here], '1')
+})
+
 cli('stop ends the node with exit 0 and leaves its data', async () => {
   const [first, second] = nodes as [NodeProcess, NodeProcess]
   const { nodeId } = await first.status()

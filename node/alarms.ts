@@ -31,6 +31,12 @@ export class Alarms {
     for (const { kind, detail } of alarms) this.raise(kind, detail)
   }
 
+  /** Raised with this detail, or cleared. */
+  show(kind: string, detail: string | null): void {
+    if (detail === null) this.clear(kind)
+    else this.raise(kind, detail)
+  }
+
   clear(kind: string): void {
     this.#raised.delete(kind)
   }

@@ -79,10 +79,12 @@ export interface ComparisonParts {
   readonly hashes: () => readonly HashAt[]
   /** Default: that of this build. */
   readonly hashVersion?: number
-  /** Indexes that are compared at a time, and hashes that a node keeps. */
-  readonly kept: number
-  /** After which a transfer has succeeded or failed. */
-  readonly transferTicks: number
+  readonly options: {
+    /** Indexes that are compared at a time, and hashes that a node keeps. */
+    readonly kept: number
+    /** After which a transfer has succeeded or failed. */
+    readonly transferTicks: number
+  }
   /** To the leader: what was noted here. From it: what a quorum has, where the receiver has something else. */
   readonly say: (to: PeerId, report: HashReport) => void
 }
@@ -172,10 +174,10 @@ export class StateComparison {
 
   /** A leader in quarantine hands over to a voter whose state is not known to be wrong; again and again, for a transfer may fail. */
   #stepAside(): void {
-    const { raft, transferTicks } = this.#parts
+    const { raft, options } = this.#parts
     if (!this.quarantined || raft.role !== 'leader' || this.#transferTicks > 0) return
     const heir = raft.tracker.furthestVoter(this.odd)
-    if (heir !== null && raft.transferLeadership(heir)) this.#transferTicks = transferTicks
+    if (heir !== null && raft.transferLeadership(heir)) this.#transferTicks = options.transferTicks
   }
 
   /** Another leader knows nothing yet, and what was told to this node was for another term. */
@@ -195,7 +197,7 @@ export class StateComparison {
     const there = this.#reports.get(index) ?? new Map<PeerId, HashReport>()
     this.#reports.set(index, there.set(from, report))
     this.#fresh.add(index)
-    while (this.#reports.size > this.#parts.kept) {
+    while (this.#reports.size > this.#parts.options.kept) {
       const oldest = Math.min(...this.#reports.keys())
       this.#reports.delete(oldest)
       this.#fresh.delete(oldest)

@@ -9,6 +9,7 @@ import { Autopilot, type AutopilotDefaults } from './autopilot-driver.ts'
 import { type Captured, capture } from './capture.ts'
 import { decodeChangeAnswer } from './change-request.ts'
 import { StateComparison } from './divergence.ts'
+import { hasLogTime, mayBeAppended } from './feature-level.ts'
 import { carriesChange, type Forward, Forwards } from './forwards.ts'
 import { type LeaderView, LeaderViews } from './leader-view.ts'
 import { type Asker, LinearizableReads } from './linearizable-reads.ts'
@@ -79,7 +80,7 @@ export class Replica {
       raft: this.#raft,
       tickMs: options.tickMs,
       logTimeMs: () => this.#applied.logTimeMs,
-      dueMs: () => this.#applied.dueMs,
+      dueMs: () => (hasLogTime(this.committed) ? this.#applied.dueMs : null),
     })
     const { electionTicks, random } = options.raft
     this.#forwards = new Forwards({ patienceTicks: electionTicks, life: random.next() })
@@ -104,8 +105,7 @@ export class Replica {
     this.#comparison = new StateComparison({
       raft: this.#raft,
       hashes: () => this.#applied.hashes,
-      kept: options.hashesKept,
-      transferTicks: 2 * electionTicks,
+      options: { kept: options.hashesKept, transferTicks: 2 * electionTicks },
       say: (to, report) => this.#out.send(to, { type: 'stateHash', ...report }),
     })
     this.#autopilot = new Autopilot({
@@ -176,7 +176,6 @@ export class Replica {
     return this.#applied.hashes
   }
 
-  /** Whether the states of the members are one, as far as this node knows. */
   get comparison(): Pick<StateComparison, 'quarantined' | 'odd' | 'alarm'> {
     return this.#comparison
   }
@@ -362,6 +361,7 @@ export class Replica {
   /** Null: it is in the log, or was already, and the asker is answered when it is applied. */
   #append(command: Uint8Array, asker: Asker): 'overloaded' | 'not-leader' | null {
     if (this.#proposals.join(command, asker)) return null
+    if (!mayBeAppended(command, this.committed)) return 'not-leader'
     const result = this.#raft.propose('command', command)
     if (!result.ok) return result.reason === 'overloaded' ? 'overloaded' : 'not-leader'
     this.#proposals.add(result.id, command, asker)

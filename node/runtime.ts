@@ -12,6 +12,7 @@ import { AppliedState } from './applied-state.ts'
 import { AUTOPILOT_ALARMS } from './autopilot.ts'
 import type { AutopilotDefaults } from './autopilot-driver.ts'
 import { LIMITS, tickMsFor } from './config.ts'
+import { beyondThisBuild, featureLevelOf, framesFor, raiseFeatureLevel } from './feature-level.ts'
 import type { FoundingOptions } from './founding.ts'
 import { FoundingDriver, type LogStart } from './founding-driver.ts'
 import { LeaderWatch } from './leader-watch.ts'
@@ -208,6 +209,7 @@ export class Runtime implements Service, TransportEvents {
     this.#replica?.raft.roundTrip(this.#peers.rttMsMax)
     this.#replica?.tick()
     this.#snapshots?.tick()
+    if (this.#replica !== null) raiseFeatureLevel(this.#replica, this.#peers)
     this.#wake()
   }
 
@@ -263,7 +265,7 @@ export class Runtime implements Service, TransportEvents {
     const peer = nodeKey?.slice(0, 8) ?? null
     this.#parts.log('warn', 'link.refused', { reason, url, peer, detail, clusterId })
     if (reason === 'wrong-cluster') this.#alarms.raise('second-cluster', detail)
-    if (reason === 'clone') this.#alarms.raise('clone', detail)
+    if (reason === 'clone' || reason === 'version') this.#alarms.raise(reason, detail)
   }
 
   // --- Service ------------------------------------------------------------------------------------------------------
@@ -378,9 +380,7 @@ export class Runtime implements Service, TransportEvents {
       this.#answers.delete(requestId)
       callback?.(answer)
     }
-    const { alarm } = replica.comparison
-    if (alarm !== null) this.#alarms.raise('divergence', alarm)
-    else this.#alarms.clear('divergence')
+    this.#alarms.show('divergence', replica.comparison.alarm)
     const { leader, term } = replica.raft
     this.#leaderWatch.note(leader, term, () => leaderInfo(this.#statusParts(), replica))
     if (wakeInMs !== null) this.#wakeReplica(replica, wakeInMs)
@@ -398,7 +398,8 @@ export class Runtime implements Service, TransportEvents {
 
   #sendTo(peer: PeerId, frames: readonly PeerFrame[]): void {
     const link = this.#peers.linkTo(peer)
-    if (link !== null) this.#parts.transport.send(link.hello, frames)
+    if (link === null) return
+    this.#parts.transport.send(link.hello, framesFor(link.hello.featureLevel, frames))
   }
 
   #save(replica: Replica, batch: SaveBatch): void {
@@ -449,7 +450,11 @@ export class Runtime implements Service, TransportEvents {
   }
 
   #configurationChanged(): void {
-    this.#members.remember(this.#replica?.committed ?? null)
+    const record = this.#replica?.committed ?? null
+    this.#parts.transport.requireLevel(featureLevelOf(record))
+    const tooNew = beyondThisBuild(record)
+    if (tooNew !== null) this.#parts.fatal('version', tooNew)
+    this.#members.remember(record)
     this.#admission.configurationChanged()
   }
 

@@ -36,6 +36,8 @@ export type ConfChange =
       readonly keep: boolean
     }
   | { readonly type: 'settings'; readonly settings: ConfigurationRecord['settings'] }
+  /** Only ever upwards (feature-level.ts). */
+  | { readonly type: 'featureLevel'; readonly level: number }
 
 export type NextRecord =
   | { readonly ok: true; readonly record: ConfigurationRecord }
@@ -47,6 +49,7 @@ interface Draft {
   members: Member[]
   nextMemberId: MemberId
   settings: ConfigurationRecord['settings']
+  featureLevel: number
 }
 
 type Fault = Exclude<NextRecord, { readonly ok: true }>
@@ -69,6 +72,7 @@ export function nextRecord(
     members: [...configuration.members],
     nextMemberId: configuration.nextMemberId,
     settings,
+    featureLevel: record.featureLevel ?? 1,
   }
   for (const change of changes) {
     const fault = applyChange(draft, change)
@@ -84,7 +88,12 @@ export function nextRecord(
     votersOutgoing: same ? [] : before,
     learners: ascending(draft.learners),
   }
-  const made = withConfiguration(record, next, draft.settings, reason)
+  const { featureLevel } = draft
+  const made = {
+    ...withConfiguration(record, next, draft.settings, reason),
+    // Absent for the first level, as in every record that was made before there were levels.
+    ...(featureLevel > 1 ? { featureLevel } : {}),
+  }
   // Every node stops at an entry that it cannot read, so that none such may be appended.
   if (decodeConfigurationRecord(encodeConfigurationRecord(made)) === null) {
     mark('change: it would lead to a configuration that nobody can read')
@@ -136,6 +145,12 @@ function applyChange(draft: Draft, change: ConfChange): Fault | null {
       return add(draft, change.member)
     case 'settings':
       draft.settings = { ...draft.settings, ...change.settings }
+      return null
+    case 'featureLevel':
+      if (change.level <= draft.featureLevel) {
+        return refused('bad-request', 'a feature level is never lowered')
+      }
+      draft.featureLevel = change.level
       return null
     case 'promote':
       return move(draft, change.memberId, 'learners') ?? put(draft.voters, change.memberId)

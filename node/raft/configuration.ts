@@ -101,7 +101,7 @@ function isRecord(value: unknown): value is ConfigurationRecord {
     isConfiguration(value.configuration) &&
     isRemoved(value.removed) &&
     isReason(value.reason) &&
-    isFeatureLevel(value.featureLevel)
+    (value.featureLevel === undefined || isFeatureLevel(value.featureLevel))
   )
 }
 
@@ -115,8 +115,8 @@ function isReason(value: unknown): boolean {
   return typeof value === 'string' && value.length <= REASON_CHARS_MAX
 }
 
-function isFeatureLevel(value: unknown): boolean {
-  return value === undefined || (isMemberId(value) && value <= FEATURE_LEVEL_MAX)
+export function isFeatureLevel(value: unknown): value is number {
+  return isMemberId(value) && value <= FEATURE_LEVEL_MAX
 }
 
 /** The members that form the configuration of a founding: ids 1..N in ascending order of key. */

@@ -3,7 +3,9 @@
  * identity over simulated time, network and disk. A process can be killed at any effect, lose its power, stand still or be slow. It
  * must never add behaviour of its own: what differs from node.ts is only who brings time, links and bytes.
  */
+
 import { type Clock, startClock, type Timers, wakeIn } from '../clock.ts'
+import { FEATURE_LEVEL } from '../feature-level.ts'
 import type { StateMachine } from '../machine/machine.ts'
 import { type PeerId, peerIdOf } from '../raft/types.ts'
 import { Runtime, type RuntimeLimits, type RuntimeParts } from '../runtime.ts'
@@ -206,7 +208,17 @@ export class SimProcess implements EndpointOwner {
     const { publicKey, storageId, bootCounter, clusterId, name } = this.identity.record
     const { bootId } = this
     const urls = [`ws://${this.machine.options.name}`]
-    return { nodeKey: publicKey, storageId, bootId, bootCounter, clusterId, name, urls }
+    const featureLevel = FEATURE_LEVEL
+    return {
+      nodeKey: publicKey,
+      storageId,
+      bootId,
+      bootCounter,
+      clusterId,
+      name,
+      featureLevel,
+      urls,
+    }
   }
 
   // --- life ---------------------------------------------------------------------------------------------------------

@@ -111,6 +111,9 @@ export class SimTransport implements Transport {
     this.#network.clusterIdSet(this)
   }
 
+  /** Every machine of a world supports the same. */
+  requireLevel(): void {}
+
   disconnect(link: Link): void {
     this.#network.closeByUs((link as SimLink).wire, this)
   }

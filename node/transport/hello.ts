@@ -3,7 +3,8 @@
  * that it can neither be replayed nor relayed; the role keeps an echo from being a proof. Hellos are JSON, bounded and validated.
  */
 import { createHmac, timingSafeEqual } from 'node:crypto'
-import { isHex } from '../raft/configuration.ts'
+import { FEATURE_LEVEL_FIRST } from '../feature-level.ts'
+import { isFeatureLevel, isHex } from '../raft/configuration.ts'
 import type { Hello } from './transport.ts'
 
 export const HELLO_BYTES_MAX = 16 * 1024
@@ -32,13 +33,14 @@ export function isProof(given: Uint8Array, wanted: Uint8Array): boolean {
 
 /** Without the nodeKey: that is what Noise has proved. */
 export function encodeHello(hello: Hello): Uint8Array {
-  const { storageId, bootId, bootCounter, clusterId, name, urls } = hello
+  const { storageId, bootId, bootCounter, clusterId, name, featureLevel, urls } = hello
   const content = {
     protocol: 1,
     storageId,
     bootId,
     bootCounter,
     clusterId,
+    featureLevel,
     name: name.replace(/\p{Cc}/gu, '?').slice(0, NAME_CHARS_MAX),
     urls: urls.slice(0, URLS_MAX),
   }
@@ -55,12 +57,13 @@ export function decodeHello(body: Uint8Array, nodeKey: string): Hello | null {
     return null
   }
   if (typeof value !== 'object' || value === null) return null
-  const { protocol, storageId, bootId, bootCounter, clusterId, name, urls } = value as Record<
-    string,
-    unknown
-  >
+  const { protocol, storageId, bootId, bootCounter, clusterId, name, urls, ...rest } =
+    value as Record<string, unknown>
+  // The first version said nothing about it.
+  const { featureLevel = FEATURE_LEVEL_FIRST } = rest
   if (protocol !== 1 || !isHex(storageId, 32) || !isHex(bootId, 16)) return null
   if (!Number.isSafeInteger(bootCounter) || (bootCounter as number) < 0) return null
+  if (!isFeatureLevel(featureLevel)) return null
   if (clusterId !== null && !isHex(clusterId, 32)) return null
   // Names end up in logs and on terminals.
   if (typeof name !== 'string' || name.length > NAME_CHARS_MAX || /\p{Cc}/u.test(name)) return null
@@ -72,6 +75,7 @@ export function decodeHello(body: Uint8Array, nodeKey: string): Hello | null {
     bootCounter: bootCounter as number,
     clusterId,
     name,
+    featureLevel,
     urls,
   }
 }

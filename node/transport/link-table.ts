@@ -6,6 +6,7 @@
  * other, and only after the better one has answered a ping, so that the peer too has it. Until then the newer is a *spare*: its
  * frames count, but nobody above sees it; it takes over when the shown one ends.
  */
+import { FEATURE_LEVEL_FIRST } from '../feature-level.ts'
 import { peerIdOf } from '../raft/types.ts'
 import type { Clock } from './channel.ts'
 import type { PeerLink } from './link.ts'
@@ -55,6 +56,8 @@ export class LinkTable {
   readonly #toldMs = new Map<string, number>()
   // Callbacks never run inside a call to the transport or inside each other.
   #depth = 0
+  /** What the cluster uses, as far as this node knows. */
+  #levelInUse = FEATURE_LEVEL_FIRST
   #waiting: ((events: TransportEvents) => void)[] = []
 
   constructor(options: LinkTableOptions) {
@@ -126,7 +129,9 @@ export class LinkTable {
       link.reportDial('self')
       return this.close(link, 'closed-by-us')
     }
-    if (this.checkCluster(link) && this.#checkBoot(link)) this.#settle(link)
+    if (this.checkCluster(link) && this.#checkLevel(link) && this.#checkBoot(link)) {
+      this.#settle(link)
+    }
   }
 
   /** Two clusters on one topic refuse each other and say so (DESIGN, Founding). */
@@ -135,6 +140,21 @@ export class LinkTable {
     const { clusterId, name } = link.hello
     if (own === null || clusterId === null || clusterId === own) return true
     link.refuse('wrong-cluster', `this node belongs to cluster ${own}, ${name} to ${clusterId}`)
+    return false
+  }
+
+  requireLevel(featureLevel: number): void {
+    if (featureLevel <= this.#levelInUse) return
+    this.#levelInUse = featureLevel
+    for (const link of [...this.#all]) if (link.isUp) this.#checkLevel(link)
+  }
+
+  /** Whoever is too old for what the cluster uses would take its frames and entries for garbage. */
+  #checkLevel(link: PeerLink): boolean {
+    const { featureLevel, name } = link.hello
+    if (featureLevel >= this.#levelInUse) return true
+    const supports = `${name} supports feature level ${featureLevel}`
+    link.refuse('version', `${supports}, the cluster uses ${this.#levelInUse}: it is too old`)
     return false
   }
 

@@ -41,6 +41,10 @@ export interface LinkEvents {
 
 export type DialResult = 'linked' | 'failed' | 'refused' | 'self'
 
+/** What a goodbye means to whoever gets it, where that is not clear from the reason. */
+const SAID: Partial<Record<RefusalReason, string>> = {
+  version: 'the cluster uses what this version of raft-p2p does not know: install a newer one',
+}
 /** A refused peer gets what was already written to it, so that it can tell its operator the reason. */
 const LEAVE_MS = 300
 /** What a frame that waits costs besides its bytes. */
@@ -284,7 +288,7 @@ export class PeerLink implements Link {
   #onAnyFrame(frame: WireFrame, clusterId: string | null): void {
     if (this.#stage === 'proof') return this.#onProof(frame)
     if (frame.type === 'goodbye') {
-      return this.#leave(frame.reason, 'the other side refused this link')
+      return this.#leave(frame.reason, SAID[frame.reason] ?? 'the other side refused this link')
     }
     if (this.#stage === 'up') return this.#onFrame(frame, clusterId)
     if (frame.type !== 'hello') return this.refuse('malformed', 'a frame before the hello')

@@ -2,6 +2,7 @@
  * The Transport over any carrier: dials what the dialer wants, takes what the carrier accepts, pings, and cuts what does not echo.
  * The carrier (WebSockets, or queues in memory) brings channels and a clock; everything about links is the same for all.
  */
+import { FEATURE_LEVEL } from '../feature-level.ts'
 import type { PeerIdentity } from '../raft/types.ts'
 import type { Channel, Clock } from './channel.ts'
 import { Dialer, type DialTarget } from './dialer.ts'
@@ -59,6 +60,8 @@ export interface TransportOptions {
   readonly name: string
   readonly urls: () => readonly string[]
   readonly clusterId: string | null
+  /** The highest that this node supports. Default: that of this build. */
+  readonly featureLevel?: number
   /** Jitter, in [0, 1). */
   readonly random: () => number
   readonly log?: (event: string, fields: Readonly<Record<string, unknown>>) => void
@@ -176,6 +179,10 @@ export class PeerTransport implements Transport {
     })
   }
 
+  requireLevel(featureLevel: number): void {
+    this.#table.during(() => this.#table.requireLevel(featureLevel))
+  }
+
   disconnect(link: Link, reason: string): void {
     this.#options.log?.('link.disconnecting', { peer: link.hello.nodeKey.slice(0, 8), reason })
     const found = this.#table.all.find((other) => other.linkId === link.linkId)
@@ -254,6 +261,7 @@ export class PeerTransport implements Transport {
 
   #ownHello(): Hello {
     const { storageId, bootId, bootCounter, name, urls } = this.#options
+    const { featureLevel = FEATURE_LEVEL } = this.#options
     return {
       nodeKey: this.#nodeKey,
       storageId,
@@ -261,6 +269,7 @@ export class PeerTransport implements Transport {
       bootCounter,
       clusterId: this.#clusterId,
       name,
+      featureLevel,
       urls: urls(),
     }
   }

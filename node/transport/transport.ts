@@ -17,6 +17,8 @@ export interface Hello extends PeerIdentity {
   /** Null while blank. */
   readonly clusterId: string | null
   readonly name: string
+  /** The highest that the sender supports (feature-level.ts). */
+  readonly featureLevel: number
   /** Where the sender can be reached, best first. */
   readonly urls: readonly string[]
 }
@@ -94,6 +96,8 @@ export interface Transport {
   send(peer: PeerIdentity, frames: readonly PeerFrame[]): boolean
   /** The identity shown in hellos to later links changes when a node becomes bound; live links are told too. */
   setClusterId(clusterId: string): void
+  /** The cluster uses this feature level: peers that support less are turned away. It only rises. */
+  requireLevel(featureLevel: number): void
   disconnect(link: Link, reason: string): void
   /** Idempotent; resolves when every socket is closed. */
   close(): Promise<void>

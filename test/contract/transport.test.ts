@@ -1,6 +1,7 @@
 /** What every Transport must do, run over real sockets and in memory. */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { FEATURE_LEVEL } from '../../node/feature-level.ts'
 import {
   eventually,
   founding,
@@ -43,6 +44,27 @@ function contract(name: string, makeLab: () => TransportLab): void {
     return [a, b] as const
   }
 
+  contracted(
+    'a peer that supports less than the cluster uses is turned away, before and after',
+    async () => {
+      const [a, b] = await linked(
+        { clusterId: CLUSTER_A },
+        { clusterId: CLUSTER_A, featureLevel: 1 },
+      )
+      a.transport.requireLevel(1)
+      await settled(a, b, 'x')
+      a.transport.requireLevel(FEATURE_LEVEL)
+      const turnedAway = (peer: typeof a): boolean =>
+        peer.told.some((one) => one.type === 'refused' && one.reason === 'version')
+      await eventually('both know why', () => turnedAway(a) && turnedAway(b))
+      await eventually('no link', () => a.linkTo(b) === undefined && b.linkTo(a) === undefined)
+      const late = await lab.peer({ clusterId: CLUSTER_A, featureLevel: 1 })
+      late.start().transport.hint({ nodeKey: a.nodeKey, url: a.url, source: 'test' })
+      await eventually('the late one knows why', () => turnedAway(late))
+      assert.is(a.linkTo(late), undefined)
+    },
+  )
+
   contracted('a link comes up once each way and shows the right hello', async () => {
     const [a, b] = await linked({ name: 'anna', clusterId: CLUSTER_A }, { name: 'bob\u0007' })
     await settled(a, b, 'x')
@@ -56,6 +78,7 @@ function contract(name: string, makeLab: () => TransportLab): void {
       bootCounter,
       clusterId: CLUSTER_A,
       name: 'anna',
+      featureLevel: FEATURE_LEVEL,
       urls: [a.url],
     })
     assert.is(a.linkTo(b)?.hello.name, 'bob?', 'no control characters reach a terminal')

@@ -191,6 +191,7 @@ const hello: fc.Arbitrary<Hello> = fc.record({
   bootCounter: u64,
   clusterId: fc.option(clusterId),
   name: printableName,
+  featureLevel: fc.integer({ min: 1, max: 1000 }),
   urls,
 })
 
@@ -230,6 +231,7 @@ function receivesFounding(body: Uint8Array): 'taken' | null {
     bootCounter: 1,
     clusterId: null,
     name: 'peer',
+    featureLevel: 1,
     urls: [],
   })
   driver.receive({ hello: { nodeKey: from } } as unknown as Link, body)
@@ -290,7 +292,7 @@ const LINKS: readonly AnyRow[] = [
   }),
   row<Uint8Array, Hello>({
     name: 'hello',
-    covers: ['node/transport/hello.ts#decodeHello'],
+    covers: ['node/transport/hello.ts#decodeHello', 'node/raft/configuration.ts#isFeatureLevel'],
     kind: 'bytes',
     inner: 'json',
     values: hello,

@@ -43,7 +43,7 @@ function stored(name: string): string | undefined {
 }
 
 function greeted(name: string, urls: readonly string[]): ReturnType<typeof decodeHello> {
-  const rest = { bootId: '3'.repeat(16), bootCounter: 1, clusterId: null }
+  const rest = { bootId: '3'.repeat(16), bootCounter: 1, clusterId: null, featureLevel: 1 }
   return decodeHello(encodeHello({ ...SELF, ...rest, name, urls }), SELF.nodeKey)
 }
 

@@ -126,6 +126,7 @@ class World {
       clusterId: '0'.repeat(32),
       foundingSet: [],
       settings: {},
+      featureLevel: 2,
       configuration,
     })
     const first: Entry = { term: 1, index: 1, kind: 'configuration', payload }

@@ -241,7 +241,15 @@ links('the oldest link that is up carries, and the newest words of a peer stand'
 let linkCount = 0
 
 function linkOf(id: { nodeKey: string; storageId: string }, urls: readonly string[]): Link {
-  const hello = { ...id, bootId: '', bootCounter: 0, clusterId: null, name: '', urls }
+  const hello = {
+    ...id,
+    bootId: '',
+    bootCounter: 0,
+    clusterId: null,
+    featureLevel: 1,
+    name: '',
+    urls,
+  }
   return { linkId: ++linkCount, hello, carrier: 'direct', rttMs: null }
 }
 

@@ -221,15 +221,16 @@ class Member {
         return true
       },
       setClusterId: () => {},
+      requireLevel: () => {},
       disconnect: () => {},
       close: async () => {},
     }
   }
 
   #link(id: number): Link {
-    const hello = { bootId: `${id}`, bootCounter: 1, clusterId: '0'.repeat(32), name: '', urls: [] }
-    const identity = memberIdentity(id)
-    return { linkId: id, hello: { ...identity, ...hello }, carrier: 'direct', rttMs: null }
+    const said = { bootId: `${id}`, bootCounter: 1, clusterId: '0'.repeat(32), featureLevel: 1 }
+    const hello = { ...memberIdentity(id), ...said, name: '', urls: [] }
+    return { linkId: id, hello, carrier: 'direct', rttMs: null }
   }
 
   hear(id: number, message: object): void {

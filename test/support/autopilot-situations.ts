@@ -129,6 +129,7 @@ function shownChange(change: ConfChange): string {
     case 'replace':
       return `${change.with}${change.keep ? '>' : '>>'}${change.memberId}`
     case 'settings':
-      return 'settings'
+    case 'featureLevel':
+      return change.type
   }
 }

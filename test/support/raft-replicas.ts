@@ -92,6 +92,7 @@ export class ReplicaCluster {
       clusterId: '0'.repeat(32),
       foundingSet: [],
       settings: {},
+      featureLevel: 2,
       configuration,
     })
     for (const member of configuration.members) {

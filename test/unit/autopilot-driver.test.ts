@@ -1,10 +1,11 @@
 /** The autopilot at work in whole replicas: what it sees, what becomes of it, and when it must hold still. */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { encodeKvOperation } from '../../client/protocol.ts'
 import type { AutopilotDefaults } from '../../node/autopilot-driver.ts'
 import type { Member } from '../../node/raft/types.ts'
 import { configurationOf } from '../support/raft-cluster.ts'
-import { ReplicaCluster, type ReplicaNode } from '../support/raft-replicas.ts'
+import { openSession, ReplicaCluster, type ReplicaNode } from '../support/raft-replicas.ts'
 
 const driver = suite('the autopilot in a cluster')
 
@@ -226,6 +227,27 @@ driver('with --admit approve nobody comes in by itself, and an alarm tells who w
   lab.cluster.isolate(old.name)
   lab.until('another leads', () => lab.cluster.leader !== old && old.replica.raft.role !== 'leader')
   assert.equal(old.alarms, [], 'whoever does not lead any more is not asked')
+})
+
+driver("a node whose state is not the majority's gets no vote", () => {
+  const lab = new Lab(3)
+  const d = lab.join('d')
+  lab.until('a stand-by', () => lab.learners().length === 1)
+  const key = new Uint8Array(1)
+  const condition = { type: 'none' } as const
+  d.machine.apply(encodeKvOperation({ type: 'put', key, value: key, condition }), { index: 1 })
+  let requestId = 0
+  lab.until('the leader has noticed', () => {
+    lab.leader.replica.request(++requestId, openSession())
+    return lab.leader.replica.comparison.odd.size === 1
+  })
+  lab.join('e')
+  lab.until('two stand-bys', () => lab.learners().length === 2)
+  lab.cluster.tick(300)
+  assert.is(lab.voters().length, 3)
+  lab.cluster.crash(d)
+  lab.cluster.restart(d)
+  lab.until('five voters', () => lab.voters().length === 5)
 })
 
 driver.run()

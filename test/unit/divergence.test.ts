@@ -113,8 +113,7 @@ class Node {
       raft: this,
       hashes: () => this.hashes,
       hashVersion: 1,
-      kept,
-      transferTicks: 2,
+      options: { kept, transferTicks: 2 },
       say: (to, { index, hash }) => this.said.push(`${to}: ${hash} at ${index}`),
     })
   }

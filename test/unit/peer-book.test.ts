@@ -10,7 +10,13 @@ const book = suite('peer book')
 function linkOf(linkId: number): Link {
   const nodeKey = linkId.toString(16).padStart(64, '0')
   const rest = { storageId: '0'.repeat(32), bootId: '0'.repeat(16), bootCounter: 1, name: 'n' }
-  const hello = { nodeKey, ...rest, clusterId: null, urls: [`ws://seen-${linkId}`] }
+  const hello = {
+    nodeKey,
+    ...rest,
+    featureLevel: 1,
+    clusterId: null,
+    urls: [`ws://seen-${linkId}`],
+  }
   return { linkId, hello, carrier: 'direct', rttMs: null } as Link
 }
 

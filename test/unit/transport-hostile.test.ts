@@ -112,13 +112,14 @@ class Stranger {
   }
 
   hello(changes: Partial<Hello> = {}): WireFrame {
-    const hello = {
+    const hello: Hello = {
       nodeKey: '',
       storageId: '5'.repeat(32),
       bootId: '6'.repeat(16),
       bootCounter: 1,
       clusterId: null,
       name: 'stranger',
+      featureLevel: 1,
       urls: [],
       ...changes,
     }

@@ -86,6 +86,9 @@ function restoredCopy({ member, name }: Readonly<Record<string, unknown>>): stri
   )
 }
 
+/** A link that ended for these says nothing about the peer. An echo that never came does, though this node closed the link. */
+const CLOSED_BY_US: ReadonlySet<string> = new Set(['closed-by-us', 'protocol-error'])
+
 export class Runtime implements Service, TransportEvents {
   readonly #parts: RuntimeParts
   readonly #self: PeerIdentity
@@ -238,7 +241,7 @@ export class Runtime implements Service, TransportEvents {
     this.#peers.linkDown(link)
     if (!last) return
     this.#founding.linkDown(nodeKey)
-    this.#replica?.linkClosed(peerIdOf(link.hello), reason === 'closed-by-us')
+    this.#replica?.linkClosed(peerIdOf(link.hello), CLOSED_BY_US.has(reason))
     this.#snapshots?.linkClosed(peerIdOf(link.hello))
     this.#wake()
   }

@@ -110,6 +110,12 @@ const HAZARDS = [
   /joint entered with the new set not alive/,
   /the same key is in the configuration twice/,
   /a late TimeoutNow after an aborted transfer/,
+  /dedupe, carrier switch or queue cut looks like death/,
+  /a flapping link gives one fast pre-vote/,
+  /two changes of leader within ten seconds/,
+  /a peer has not seen the FIN yet/,
+  /a leader without quorum still heartbeats one node/,
+  /a leader with a quorum of links is never deposed/,
   /a node of a higher term answers lower-term messages/,
 ]
 

@@ -121,6 +121,30 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     replace: "    if (result === 'won' && this.#votes.size === 0) {\n",
     breaks: 'HAZARDS, saves',
   },
+  {
+    name: 'who takes over by transfer counts its own vote before it is saved',
+    file: 'node/raft/campaign.ts',
+    find: "    this.#doors.promise(self, { type: 'voteResponse', term, granted: true })\n",
+    replace:
+      "    if (transfer) this.onVoteResponse(self, { type: 'voteResponse', term, granted: true })\n" +
+      "    else this.#doors.promise(self, { type: 'voteResponse', term, granted: true })\n",
+    breaks: 'rule 1, thesis 3.10',
+  },
+  {
+    name: 'a late pre-vote counts as a vote',
+    file: 'node/raft/campaign.ts',
+    find: "    if (this.#core.role !== 'preCandidate' || message.askedTerm !== this.#core.term) return\n",
+    replace:
+      "    if (this.#core.role === 'follower' || message.askedTerm > this.#core.term) return\n",
+    breaks: 'thesis 9.6',
+  },
+  {
+    name: 'who has lost its leader takes Appends of an older one',
+    file: 'node/raft/raft.ts',
+    find: '        if (message.term < this.term) {\n',
+    replace: '        if (message.term < this.term && this.#leader !== null) {\n',
+    breaks: 'paper 5.1, HAZARDS, fast failover',
+  },
   // --- replication ------------------------------------------------------------------------------------------------
   {
     name: 'entries of older terms commit by counting',

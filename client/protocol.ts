@@ -22,7 +22,8 @@
  * kind 1 opens a session (session = sequence = 0): the index it is applied at is the session's id.
  * kind 2 is an operation of that session. `firstOutstanding` is the lowest sequence the client has no answer for
  * yet: replies below it may be forgotten (thesis 6.3). kind 3 closes the session. kind 4 is an operation without a
- * session that has a name of its own: 32 bytes SHA-256 of the name, 32 bytes SHA-256 of the request, then the operation.
+ * session that has a name of its own: 32 bytes SHA-256 of the name, 32 bytes SHA-256 of the request, then the operation;
+ * `sequence` is how often log time had moved, as the node that accepted it knew: a copy that comes two moves later is not run.
  */
 import { ByteReader, ByteWriter, MalformedError } from './bytes.ts'
 
@@ -264,7 +265,8 @@ function isWhole(kind: Command['kind'], operationBytes: number): boolean {
  * What the replicated sessions answer to a command. `done`: `body` is the machine's result (empty for open and
  * close). `expired`: no such session, the command was not run now and may have run before. `forgotten`: a repeat
  * of a sequence whose reply was given up, because the client had said it needs it no more. Of keyed commands, which were
- * then not run: `conflict`, the same name came with another request before; `full`, no more names can be remembered.
+ * then not run: `conflict`, the same name came with another request before; `full`, no more names can be remembered;
+ * `expired`, it comes so late that it may have run and been forgotten.
  */
 export interface Outcome {
   readonly status: 'done' | 'expired' | 'forgotten' | 'conflict' | 'full'

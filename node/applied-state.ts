@@ -5,7 +5,7 @@
 import { MalformedError } from '../client/bytes.ts'
 import { type Command, decodeCommand } from '../client/protocol.ts'
 import { IdempotencyKeys, KEY_TTL_MS } from './idempotency-keys.ts'
-import { decodeLogTime } from './log-clock.ts'
+import { decodeLogTime, encodeLogTime } from './log-clock.ts'
 import { HASH_VERSION, hashItem, MultisetHash } from './machine/hash.ts'
 import type { Restorer, StateMachine } from './machine/machine.ts'
 import { cutIntoPieces, PieceJoiner } from './machine/pieces.ts'
@@ -46,6 +46,7 @@ export interface StateRestorer {
 interface Meta {
   readonly index: Index
   readonly logTimeMs: number
+  readonly moves: number
   readonly hashVersion: number
   /** Of the state below, sessions and machine. */
   readonly hash: string
@@ -66,6 +67,7 @@ interface Parts {
   readonly sessions: Sessions
   readonly keys: IdempotencyKeys
   readonly logTimeMs: number
+  readonly moves: number
 }
 
 export class AppliedState {
@@ -76,6 +78,7 @@ export class AppliedState {
   readonly #sessions: Sessions
   readonly #keys: IdempotencyKeys
   #logTimeMs: number
+  #moves: number
   #hashes: readonly HashAt[]
   #index: Index
 
@@ -87,6 +90,7 @@ export class AppliedState {
     this.#sessions = from === undefined ? new Sessions() : from.sessions
     this.#keys = from === undefined ? new IdempotencyKeys() : from.keys
     this.#logTimeMs = from === undefined ? 0 : from.logTimeMs
+    this.#moves = from === undefined ? 0 : from.moves
     this.#index = from === undefined ? 0 : from.index
     this.#hashes = from === undefined ? [] : from.hashes.slice(-options.hashesKept)
   }
@@ -94,6 +98,11 @@ export class AppliedState {
   /** Moved by time entries alone; never back. */
   get logTimeMs(): number {
     return this.#logTimeMs
+  }
+
+  /** How often time entries have moved it. */
+  get moves(): number {
+    return this.#moves
   }
 
   /**
@@ -148,6 +157,7 @@ export class AppliedState {
       sessions: this.#sessions,
       keys: this.#keys,
       logTimeMs: this.#logTimeMs,
+      moves: this.#moves,
     }
   }
 
@@ -159,6 +169,7 @@ export class AppliedState {
     const meta: Meta = {
       index: this.#index,
       logTimeMs: this.#logTimeMs,
+      moves: this.#moves,
       hashVersion: HASH_VERSION,
       hash: this.hash(),
       hashes: this.#hashes,
@@ -202,6 +213,7 @@ export class AppliedState {
           machine: machine.finish(),
           keys: keys.finish(),
           logTimeMs: meta.logTimeMs,
+          moves: meta.moves,
         })
       },
     }
@@ -216,7 +228,11 @@ export class AppliedState {
     }
     const run = (operation: Uint8Array): Uint8Array =>
       this.#machine.apply(operation, { index: entry.index })
-    if (command.kind === 'keyed') return this.#keys.apply(command.operation, run)
+    if (command.kind === 'keyed') {
+      // Until then whatever has run is remembered: a key is marked by the first move after its use, and forgotten by a later one.
+      const isLate = this.#moves >= command.sequence + 2
+      return this.#keys.apply(command.operation, isLate, run)
+    }
     return this.#sessions.apply(command, entry.index, run)
   }
 
@@ -227,6 +243,7 @@ export class AppliedState {
       return mark('applied state: a time entry moves nothing')
     }
     this.#logTimeMs = timeMs
+    this.#moves++
     this.#sessions.advance(timeMs, this.#sessionTtlMs)
     this.#keys.advance(timeMs, this.#keyTtlMs)
   }
@@ -269,7 +286,7 @@ function joined(options: AppliedStateOptions, meta: Meta, parts: Parts): Applied
 }
 
 /** What is not there adds nothing: a cluster that has never seen a time entry or a key has the hash that it always had. */
-function hashOf({ machine, sessions, keys, logTimeMs }: Parts): string {
+function hashOf({ machine, sessions, keys, logTimeMs, moves }: Parts): string {
   const sum = new MultisetHash(keys.lanes)
   for (const hex of [machine.hash(), sessions.hash()]) {
     sum.add({
@@ -277,7 +294,7 @@ function hashOf({ machine, sessions, keys, logTimeMs }: Parts): string {
       b: Number.parseInt(hex.slice(8), 16),
     })
   }
-  if (logTimeMs > 0) sum.add(hashItem(LOG_TIME, NOTHING, logTimeMs))
+  if (moves > 0) sum.add(hashItem(LOG_TIME, encodeLogTime(moves), logTimeMs))
   return sum.hex()
 }
 
@@ -290,8 +307,8 @@ function decodeMeta(bytes: Uint8Array): Meta {
 function isMeta(value: unknown): value is Meta {
   if (typeof value !== 'object' || value === null) return false
   const meta = value as Record<string, unknown>
-  const { index, logTimeMs, hashVersion, hash, hashes, sessions, keys } = meta
-  const numbers = [index, logTimeMs, hashVersion, sessions, keys]
+  const { index, logTimeMs, moves, hashVersion, hash, hashes, sessions, keys } = meta
+  const numbers = [index, logTimeMs, moves, hashVersion, sessions, keys]
   if (!numbers.every(isCount) || !isHash(hash) || !Array.isArray(hashes)) return false
   return hashes.every((noted: unknown) => {
     if (typeof noted !== 'object' || noted === null) return false

@@ -74,9 +74,14 @@ export class IdempotencyKeys {
 
   /**
    * Runs the operation behind the two hashes, unless it ran before under this key. Returns the encoded Outcome: `conflict` when the
-   * key came with another request, `full` when no more keys can be remembered; neither of these ran.
+   * key came with another request, `full` when no more keys can be remembered, `expired` when it was accepted so long ago that its
+   * key may be forgotten already (a node that slept sends again what it had under way); none of these ran.
    */
-  apply(keyed: Uint8Array, run: (operation: Uint8Array) => Uint8Array): Uint8Array {
+  apply(
+    keyed: Uint8Array,
+    isLate: boolean,
+    run: (operation: Uint8Array) => Uint8Array,
+  ): Uint8Array {
     const key = textOf(keyed.subarray(0, HASH_BYTES))
     const request = keyed.subarray(HASH_BYTES, KEYED_HEADER_BYTES)
     const known = this.#find(key)
@@ -87,6 +92,10 @@ export class IdempotencyKeys {
       }
       mark('idempotency keys: a repeat gets its answer again')
       return known.reply
+    }
+    if (isLate) {
+      mark('idempotency keys: a copy comes too late')
+      return encodeOutcome({ status: 'expired', body: EMPTY })
     }
     if (this.count >= KEYS_MAX || this.#bytes >= KEY_REPLIES_BYTES_MAX) {
       mark('idempotency keys: there are too many')

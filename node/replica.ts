@@ -172,6 +172,10 @@ export class Replica {
     return { index: this.#raft.log.appliedIndex, hash: this.#applied.hash() }
   }
 
+  get timeMoves(): number {
+    return this.#applied.moves
+  }
+
   get stateHashes(): readonly HashAt[] {
     return this.#applied.hashes
   }

@@ -327,6 +327,10 @@ export class Runtime implements Service, TransportEvents {
     return ticks === null ? null : ticks * this.tickMs
   }
 
+  timeMoves(): number {
+    return this.#replica?.timeMoves ?? 0
+  }
+
   admin(name: string, args: unknown): Promise<unknown> {
     return this.#verbs.run(name, args) ?? this.#parts.admin(name, args)
   }

@@ -27,6 +27,8 @@ export interface Service {
   onLeaderChange(changed: (leader: LeaderInfo) => void): () => void
   /** How old a local read may be, ms since the last word from a leader with everything up to then applied. */
   lagMs(): number | null
+  /** How often log time has moved in what this node has applied: a keyed command is accepted with it (client/protocol.ts). */
+  timeMoves(): number
   /** Privileged verbs by name (`stop`). Rejects with ErrorBody-shaped errors. */
   admin(name: string, args: unknown): Promise<unknown>
 }

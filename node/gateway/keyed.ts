@@ -25,7 +25,7 @@ export function idempotencyKeyOf(header: string | readonly string[] | undefined)
 
 /** Returns the machine's result: that of the first time, if this very request came under this key before. */
 export async function writeKeyed(
-  service: Pick<Service, 'request'>,
+  service: Pick<Service, 'request' | 'timeMoves'>,
   exchange: Exchange,
   write: { readonly name: string; readonly operation: Uint8Array; readonly timeoutMs: number },
 ): Promise<Uint8Array> {
@@ -33,7 +33,7 @@ export async function writeKeyed(
   const command = encodeCommand({
     kind: 'keyed',
     session: 0,
-    sequence: 0,
+    sequence: service.timeMoves(),
     firstOutstanding: 0,
     operation: Buffer.concat([sha256(name), sha256(operation), operation]),
   })
@@ -51,7 +51,11 @@ export async function writeKeyed(
     }
     case 'full':
       throw new Refusal(tooManyKeys())
-    case 'expired':
+    case 'expired': {
+      const message =
+        'the write came too late to tell whether it ran before; read to see what holds'
+      throw new Refusal(errorBody('timeout', message, true))
+    }
     case 'forgotten':
       throw refuse('internal', `a write without a session was answered ${status}`)
   }

@@ -121,7 +121,7 @@ export const STATE_DECODERS: readonly AnyRow[] = [
         if (typeof one === 'number') {
           timeMs += 1 + one
           made.advance(timeMs, 5000)
-        } else if (one.kind === 'keyed') made.apply(one.operation, (operation) => operation)
+        } else if (one.kind === 'keyed') made.apply(one.operation, false, (operation) => operation)
       }
       return made
     }),

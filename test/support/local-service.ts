@@ -18,6 +18,7 @@ export class LocalService implements Service {
   readonly machine = new KvMachine()
   sessions = new Sessions()
   readonly keys = new IdempotencyKeys()
+  moves = 0
   index = 0
   /** Every request that was not cancelled before it ran. */
   readonly seen: ServiceRequest[] = []
@@ -72,7 +73,7 @@ export class LocalService implements Service {
     const run = (operation: Uint8Array) => this.machine.apply(operation, { index })
     const body =
       command.kind === 'keyed'
-        ? this.keys.apply(command.operation, run)
+        ? this.keys.apply(command.operation, this.moves >= command.sequence + 2, run)
         : this.sessions.apply(command, index, run)
     return { ok: true, index, body }
   }
@@ -131,6 +132,10 @@ export class LocalService implements Service {
 
   lagMs(): number | null {
     return 12.4
+  }
+
+  timeMoves(): number {
+    return this.moves
   }
 
   async admin(name: string, args: unknown): Promise<unknown> {

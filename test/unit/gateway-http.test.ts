@@ -363,12 +363,23 @@ kv(
     const lab = await openLab()
     const put = () =>
       http(lab, '/v1/kv/a', { method: 'PUT', headers: { 'idempotency-key': 'k' }, body: 'x' })
-    lab.service.keys.apply = () => Uint8Array.of(4)
+    const { keys } = lab.service
+    const { apply } = keys
+    keys.apply = () => Uint8Array.of(4)
     const full = await put()
     assert.equal(
       [full.status, full.json.code, full.json.maybeApplied, full.json.retriable],
       [429, 'overloaded', false, true],
     )
+    keys.apply = apply
+    // Held by this node while log time went on.
+    lab.service.holding = true
+    const slept = put()
+    await eventually('the write', () => lab.service.held.length === 1)
+    lab.service.moves = 2
+    lab.service.release()
+    const { status, json } = await slept
+    assert.equal([status, json.code, json.maybeApplied], [504, 'timeout', true])
     lab.service.failure = errorBody('timeout', 'no answer from a quorum in time', true)
     const late = await put()
     assert.equal([late.status, late.json.code, late.json.maybeApplied], [504, 'timeout', true])

@@ -10,7 +10,9 @@ import {
   encodeKvOperation,
   encodeKvQuery,
 } from '../../client/protocol.ts'
+import { AppliedState } from '../../node/applied-state.ts'
 import { IdempotencyKeys, KEY_REPLIES_BYTES_MAX, KEYS_MAX } from '../../node/idempotency-keys.ts'
+import { encodeLogTime } from '../../node/log-clock.ts'
 import { KvMachine } from '../../node/machine/kv.ts'
 import { SimulatedCluster, SimulatedRequestError } from '../../node/testing/testing.ts'
 
@@ -30,9 +32,11 @@ class Lab {
   keys = new IdempotencyKeys()
   runs = 0
 
-  apply(key: number, request = key): string {
+  apply(key: number, request = key, isLate = false): string {
     const { status, body } = decodeOutcome(
-      this.keys.apply(keyed(key, request), () => new TextEncoder().encode(`run ${++this.runs}`)),
+      this.keys.apply(keyed(key, request), isLate, () =>
+        new TextEncoder().encode(`run ${++this.runs}`),
+      ),
     )
     return body.length === 0 ? status : new TextDecoder().decode(body)
   }
@@ -72,12 +76,21 @@ table('a key is kept for the TTL at least, and is gone after the second time ent
   assert.is(lab.keys.count, 2)
 })
 
+table('a late copy gets the answer that is remembered, and does not run when there is none', () => {
+  const lab = new Lab()
+  assert.is(lab.apply(1), 'run 1')
+  assert.is(lab.apply(1, 1, true), 'run 1')
+  assert.is(lab.apply(1, 2, true), 'conflict')
+  assert.is(lab.apply(2, 2, true), 'expired')
+  assert.is(lab.apply(2), 'run 2', 'it was not remembered either')
+})
+
 table('what cannot be remembered does not run', () => {
   const lab = new Lab()
-  for (let key = 0; key < KEYS_MAX; key++) lab.keys.apply(keyed(key), () => Uint8Array.of(1))
+  for (let key = 0; key < KEYS_MAX; key++) lab.keys.apply(keyed(key), false, () => Uint8Array.of(1))
   assert.is(lab.apply(KEYS_MAX), 'full')
   assert.is(lab.runs, 0)
-  assert.is(decodeOutcome(lab.keys.apply(keyed(5), () => Uint8Array.of(2))).body[0], 1)
+  assert.is(decodeOutcome(lab.keys.apply(keyed(5), false, () => Uint8Array.of(2))).body[0], 1)
   lab.keys.advance(1, TTL_MS)
   lab.keys.advance(1 + TTL_MS, TTL_MS)
   assert.is(lab.apply(KEYS_MAX), 'run 1')
@@ -87,7 +100,7 @@ table('what cannot be remembered does not run', () => {
 table('large answers fill it sooner', () => {
   const lab = new Lab()
   const reply = new Uint8Array(KEY_REPLIES_BYTES_MAX / 4)
-  for (let key = 0; key < 4; key++) lab.keys.apply(keyed(key), () => reply)
+  for (let key = 0; key < 4; key++) lab.keys.apply(keyed(key), false, () => reply)
   assert.is(lab.apply(99), 'full')
 })
 
@@ -147,13 +160,59 @@ table('any life: against a plain map, with clones and restores', () => {
 table('equal keys have equal hashes, whatever way led there', () => {
   const [a, b] = [new Lab(), new Lab()]
   const run = () => Uint8Array.of(7)
-  for (const key of [1, 2, 3]) a.keys.apply(keyed(key), run)
-  b.keys.apply(keyed(3), run)
+  for (const key of [1, 2, 3]) a.keys.apply(keyed(key), false, run)
+  b.keys.apply(keyed(3), false, run)
   assert.is(new IdempotencyKeys(b.keys).count, 1)
-  for (const key of [2, 1]) b.keys.apply(keyed(key), run)
+  for (const key of [2, 1]) b.keys.apply(keyed(key), false, run)
   assert.equal(a.keys.lanes, b.keys.lanes)
-  b.keys.apply(keyed(4), run)
+  b.keys.apply(keyed(4), false, run)
   assert.is.not(JSON.stringify(a.keys.lanes), JSON.stringify(b.keys.lanes))
+})
+
+table('a copy that slept for longer than keys are kept does not run again', () => {
+  const state = new AppliedState({
+    machine: new KvMachine(),
+    hashEveryEntries: 1024,
+    hashesKept: 1,
+    keyTtlMs: TTL_MS,
+  })
+  let index = 0
+  const write = (accepted: number) => {
+    const payload = command(1, 'k', 'v', accepted)
+    const outcome = state.apply({ term: 1, index: ++index, kind: 'command', payload })
+    const { status, body } = decodeOutcome(outcome)
+    return body.length === 0 ? status : decodeKvResult(body)
+  }
+  const pass = (ms: number) =>
+    state.apply({ term: 1, index: ++index, kind: 'time', payload: encodeLogTime(ms) })
+  const first = write(0)
+  pass(10)
+  pass(TTL_MS)
+  assert.equal(write(0), first, 'nobody looks at its age while the key is known')
+  pass(TTL_MS + 10)
+  assert.is(write(0), 'expired')
+  assert.is(write(1), 'expired')
+  // Accepted later it is a request of its own, and finds the key written.
+  assert.equal(write(2), { succeeded: false, revision: 1, existed: true })
+})
+
+table('the first writes after a long silence are not late, however far log time leaps', () => {
+  const state = new AppliedState({
+    machine: new KvMachine(),
+    hashEveryEntries: 1024,
+    hashesKept: 1,
+  })
+  const accepted = [1, 2].map((key) => command(key, `k${key}`, 'v'))
+  const day = encodeLogTime(86_400_000)
+  const entries = [accepted[0], day, accepted[1]] as [Uint8Array, Uint8Array, Uint8Array]
+  const outcomes = entries.map((payload, at) => {
+    const kind = payload === day ? 'time' : 'command'
+    return state.apply({ term: 1, index: at + 1, kind, payload })
+  })
+  assert.equal(
+    outcomes.map((outcome) => outcome[0]),
+    [0, undefined, 0],
+  )
 })
 
 // --- through a cluster that fails -----------------------------------------------------------------------------------------
@@ -162,14 +221,14 @@ const text = (bytes: Uint8Array = NOTHING) => new TextDecoder().decode(bytes)
 const bytesOf = (value: string) => new TextEncoder().encode(value)
 
 /** One write under one key, `if-absent`, so that a second run would show. */
-function command(key: number, name: string, value: string): Uint8Array {
+function command(key: number, name: string, value: string, accepted = 0): Uint8Array {
   const operation = encodeKvOperation({
     type: 'put',
     key: bytesOf(name),
     value: bytesOf(value),
     condition: { type: 'absent' },
   })
-  const numbers = { session: 0, sequence: 0, firstOutstanding: 0 }
+  const numbers = { session: 0, sequence: accepted, firstOutstanding: 0 }
   return encodeCommand({ kind: 'keyed', ...numbers, operation: keyed(key, key, operation) })
 }
 

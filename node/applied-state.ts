@@ -236,12 +236,10 @@ export class AppliedState {
     return this.#sessions.apply(command, entry.index, run)
   }
 
-  /** A time that is none, or not later than the last, moves nothing: two leaders may both have found something due. */
+  /** A time that is none, or not later than the last, moves nothing: no leader of this version proposes one. */
   #advance(entry: Entry): void {
     const timeMs = decodeLogTime(entry.payload)
-    if (timeMs === null || timeMs <= this.#logTimeMs) {
-      return mark('applied state: a time entry moves nothing')
-    }
+    if (timeMs === null || timeMs <= this.#logTimeMs) return
     this.#logTimeMs = timeMs
     this.#moves++
     this.#sessions.advance(timeMs, this.#sessionTtlMs)

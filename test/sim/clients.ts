@@ -18,6 +18,7 @@ import type { SimProcess } from '../../node/testing/sim-machine.ts'
 import type { Timeline } from '../../node/testing/timeline.ts'
 import { wrong } from './failure.ts'
 import type { Operation } from './history.ts'
+import type { ModelLives } from './model.ts'
 import type { ClientOptions } from './options.ts'
 import type { Oracle } from './oracle.ts'
 import { encodeAppend } from './register-machine.ts'
@@ -27,6 +28,8 @@ export interface ClientWorld {
   readonly dice: Dice
   readonly oracle: Oracle
   readonly options: ClientOptions
+  /** How long sessions and keys live; null: for as long as the world. */
+  readonly lives: ModelLives | null
   /** The processes a client can reach. */
   readonly processes: () => readonly SimProcess[]
   readonly note: (operation: Operation) => void
@@ -37,6 +40,8 @@ type Kind = Operation['op'] | 'stale' | 'openSession'
 
 interface Call {
   readonly kind: Kind
+  /** What the model calls it; empty for what is no write. */
+  readonly id: string
   readonly key: string
   readonly value: string | null
   readonly expected: string | null
@@ -57,6 +62,8 @@ const DECODER = new TextDecoder()
 const HOP_US_MAX = 2000
 const RETRY_US_MAX = 300_000
 const LANES = 1024
+/** Of true time, what passes at least while the fastest clock of a world counts a whole (options.ts: clockPpmSpread). */
+const FASTEST_CLOCK = 0.8
 const NOTHING = new Uint8Array(0)
 
 export class Clients {
@@ -107,10 +114,13 @@ export class Client {
   #opening = false
   #nextSequence = 1
   #tokens = 0
+  #names = 0
   #lane = 0
   readonly #outstanding = new Map<number, Call>()
   readonly #underWay = new Map<Call, { process: SimProcess; lost: () => void }>()
   readonly #refused: Call[] = []
+  /** When the last write of this session was sent that is known to have reached it: it was used no earlier. */
+  #usedUs = 0
   #at: SimProcess | null = null
 
   constructor(id: number, world: ClientWorld, clients: Clients) {
@@ -152,8 +162,8 @@ export class Client {
 
   checkRefused(): void {
     const { model } = this.#world.oracle
-    for (const { session, sequence } of this.#refused) {
-      const index = model.ranAt(session, sequence)
+    for (const { id } of this.#refused) {
+      const index = model.ranAt(id)
       if (index !== undefined) {
         wrong('refused', `a write that was refused without doubt was applied at index ${index}`)
       }
@@ -165,7 +175,8 @@ export class Client {
   #act(): void {
     const { dice, options } = this.#world
     if (this.#session === null) {
-      if (!this.#opening) this.#open()
+      // Sequences begin anew in the next one.
+      if (!this.#opening && this.#outstanding.size === 0) this.#open()
       return
     }
     const burst = 1 + dice.below(options.depthMax)
@@ -225,13 +236,17 @@ export class Client {
   }
 
   #write(kind: 'put' | 'cas' | 'append' | 'delete', key: string): void {
-    const { oracle, dice } = this.#world
+    const { oracle, dice, options } = this.#world
     const value = kind === 'delete' ? null : this.#token()
     // Mostly what is there now, so that comparisons hold about as often as not.
     const present = oracle.model.valueAt(key, oracle.commitIndex)
     const expected = kind === 'cas' && dice.below(4) !== 0 ? present : null
-    const sequence = this.#nextSequence++
     const operation = encodeOperation(kind, key, value, expected)
+    if (options.keyedPpt > 0 && dice.below(1000) < options.keyedPpt) {
+      const { id, command } = this.#keyed(operation)
+      return this.#begin(kind, key, value, expected, 0, this.#commandRequest(command), id)
+    }
+    const sequence = this.#nextSequence++
     const command = encodeCommand({
       kind: 'operation',
       session: this.#session as number,
@@ -239,7 +254,24 @@ export class Client {
       firstOutstanding: this.#firstOutstanding(sequence),
       operation,
     })
-    this.#begin(kind, key, value, expected, sequence, this.#commandRequest(command))
+    const id = `${this.#session}/${sequence}`
+    this.#begin(kind, key, value, expected, sequence, this.#commandRequest(command), id)
+  }
+
+  /** As the gateway makes it from a request with an Idempotency-Key; the name and the request have no more to them here. */
+  #keyed(operation: Uint8Array): { readonly id: string; readonly command: Uint8Array } {
+    const name = new Uint8Array(64)
+    new DataView(name.buffer).setUint32(0, this.#id)
+    new DataView(name.buffer).setUint32(4, ++this.#names)
+    name.copyWithin(32, 0, 32)
+    const numbers = {
+      session: 0,
+      sequence: this.#choose()?.runtime?.timeMoves() ?? 0,
+      firstOutstanding: 0,
+    }
+    const bytes = Uint8Array.from([...name, ...operation])
+    const command = encodeCommand({ kind: 'keyed', ...numbers, operation: bytes })
+    return { id: Buffer.from(name.subarray(0, 32)).toString('hex'), command }
   }
 
   #commandRequest(command: Uint8Array): ServiceRequest {
@@ -260,9 +292,11 @@ export class Client {
     expected: string | null,
     sequence: number,
     request: ServiceRequest,
+    id = '',
   ): void {
     const call: Call = {
       kind,
+      id,
       key,
       value,
       expected,
@@ -330,7 +364,7 @@ export class Client {
     if (call.kind === 'openSession') this.#opening = false
     // What was never in doubt certainly had no effect: it says nothing, and is looked for at the end.
     if (call.doubt) this.#note(call, 'unknown', null)
-    else if (call.sequence > 0) this.#refused.push(call)
+    else if (call.id !== '') this.#refused.push(call)
     this.#end(call)
   }
 
@@ -362,6 +396,7 @@ export class Client {
       case 'openSession':
         this.#opening = false
         this.#session = index
+        this.#usedUs = call.callUs
         this.#nextSequence = 1
         return this.#end(call)
       case 'get':
@@ -396,7 +431,8 @@ export class Client {
   #wrote(call: Call, index: number, body: Uint8Array): void {
     const { oracle } = this.#world
     const { status, body: result } = decodeOutcome(body)
-    if (status !== 'done') {
+    const isLost = status === 'expired' && this.#world.lives !== null
+    if (status !== 'done' && !isLost) {
       wrong('sessions', `an outstanding write of an open session was answered ${status}`)
     }
     const told = oracle.model.outcomeAt(index)
@@ -406,12 +442,35 @@ export class Client {
         `the answer to a ${call.kind} at index ${index} is not what was applied there`,
       )
     }
-    const ranAt = oracle.model.ranAt(call.session, call.sequence)
+    if (isLost) return this.#expired(call)
+    const isInSession = call.sequence > 0 && call.session === this.#session
+    if (isInSession) this.#usedUs = Math.max(this.#usedUs, call.callUs)
+    const ranAt = oracle.model.ranAt(call.id)
     if (ranAt === undefined || ranAt > index) {
       wrong('acknowledged', `an acknowledged ${call.kind} is not in the committed log`)
     }
     const { succeeded } = decodeKvResult(result)
     this.#note(call, call.kind === 'cas' && !succeeded ? 'fail' : 'ok', null)
+    this.#end(call)
+  }
+
+  /**
+   * The session is gone, or a named write came too late to be told from its repeat: it was not run now. No clock of the cluster may
+   * have made it so before its life was over, as true time goes by.
+   */
+  #expired(call: Call): void {
+    const { lives, timeline, oracle } = this.#world
+    this.#world.count(call.sequence > 0 ? 'client: expired' : 'client: too late')
+    if (call.sequence > 0 && call.session === this.#session) {
+      const unusedMs = (timeline.nowUs - this.#usedUs) / 1000
+      if (unusedMs < (lives?.sessionTtlMs ?? 0) * FASTEST_CLOCK) {
+        wrong('expiry', `a session expired ${unusedMs} ms after its last use`)
+      }
+      this.#session = null
+    }
+    // What ran before stays in doubt for the client; what never ran is told apart only by the model.
+    if (oracle.model.ranAt(call.id) === undefined && !call.doubt) this.#refused.push(call)
+    else this.#note(call, 'unknown', null)
     this.#end(call)
   }
 

@@ -23,6 +23,21 @@ interface Version {
 interface ModelSession {
   readonly replies: Map<number, Uint8Array>
   floor: number
+  /** The index of the last command of it that was known. */
+  usedAt: Index
+}
+
+/** What came under a name of its own. */
+interface ModelKey {
+  readonly request: string
+  readonly outcome: Uint8Array
+  readonly usedAt: Index
+}
+
+export interface ModelLives {
+  /** Log time, ms. */
+  readonly sessionTtlMs: number
+  readonly keyTtlMs: number
 }
 
 const DECODER = new TextDecoder()
@@ -33,8 +48,21 @@ export class Model {
   readonly #sessions = new Map<number, ModelSession>()
   /** By index - 1: the encoded Outcome of a command, empty for other entries. */
   readonly #outcomes: Uint8Array[] = []
-  /** `session/sequence` of every operation that was applied, with the index of its first time. */
+  /** The id of every operation that was applied, with the index of its first time. */
   readonly #ran = new Map<string, Index>()
+  readonly #keys = new Map<string, ModelKey>()
+  /** Every time entry that was later than those before it. */
+  readonly #times: { readonly index: Index; readonly ms: number }[] = []
+  readonly #lives: ModelLives
+
+  constructor(lives: ModelLives) {
+    this.#lives = lives
+  }
+
+  /** How often log time has moved. */
+  get moves(): number {
+    return this.#times.length
+  }
 
   get lastIndex(): Index {
     return this.#outcomes.length
@@ -44,9 +72,9 @@ export class Model {
     return this.#outcomes[index - 1]
   }
 
-  /** Where an operation of a session took effect; undefined: nowhere yet. */
-  ranAt(session: number, sequence: number): Index | undefined {
-    return this.#ran.get(`${session}/${sequence}`)
+  /** Where an operation took effect; undefined: nowhere yet. The id is `session/sequence`, or the name of a keyed one. */
+  ranAt(id: string): Index | undefined {
+    return this.#ran.get(id)
   }
 
   /** The value of a key as of an index. */
@@ -62,12 +90,23 @@ export class Model {
   apply(entry: Entry): void {
     if (entry.index !== this.#outcomes.length + 1) throw new Error('bug: the model skips an entry')
     this.#outcomes.push(entry.kind === 'command' ? this.#command(entry) : NOTHING)
+    if (entry.kind !== 'time') return
+    const ms = Number(Buffer.from(entry.payload).readBigUInt64BE())
+    if (ms > (this.#times.at(-1)?.ms ?? 0)) this.#times.push({ index: entry.index, ms })
+  }
+
+  /** Unused since the first time entry behind its last use, and that entry is a whole life old. */
+  #isExpired(usedAt: Index, ttlMs: number): boolean {
+    const marked = this.#times.find(({ index }) => index > usedAt)
+    const now = this.#times.at(-1)
+    return marked !== undefined && now !== undefined && now.ms >= marked.ms + ttlMs
   }
 
   #command(entry: Entry): Uint8Array {
     const { kind, session, sequence, firstOutstanding, operation } = decodeCommand(entry.payload)
+    if (kind === 'keyed') return this.#keyed(operation, sequence, entry.index)
     if (kind === 'openSession') {
-      this.#sessions.set(entry.index, { replies: new Map(), floor: 0 })
+      this.#sessions.set(entry.index, { replies: new Map(), floor: 0, usedAt: entry.index })
       return encodeOutcome({ status: 'done', body: NOTHING })
     }
     if (kind === 'closeSession') {
@@ -75,7 +114,10 @@ export class Model {
       return encodeOutcome({ status: 'done', body: NOTHING })
     }
     const known = this.#sessions.get(session)
-    if (known === undefined) return encodeOutcome({ status: 'expired', body: NOTHING })
+    if (known === undefined || this.#isExpired(known.usedAt, this.#lives.sessionTtlMs)) {
+      return encodeOutcome({ status: 'expired', body: NOTHING })
+    }
+    known.usedAt = entry.index
     const before = known.replies.get(sequence)
     if (before !== undefined && sequence >= known.floor) return before
     if (sequence < known.floor) return encodeOutcome({ status: 'forgotten', body: NOTHING })
@@ -83,10 +125,29 @@ export class Model {
     const body = encodeKvResult(this.#run(operation, entry.index))
     const outcome = encodeOutcome({ status: 'done', body })
     known.replies.set(sequence, outcome)
-    const id = `${session}/${sequence}`
-    if (this.#ran.has(id)) wrong('sessions', `operation ${id} was applied twice`)
-    this.#ran.set(id, entry.index)
+    this.#runs(`${session}/${sequence}`, entry.index)
     return outcome
+  }
+
+  #keyed(bytes: Uint8Array, accepted: number, index: Index): Uint8Array {
+    const hex = Buffer.from(bytes).toString('hex')
+    const [name, request] = [hex.slice(0, 64), hex.slice(64, 128)]
+    const known = this.#keys.get(name)
+    if (known !== undefined && !this.#isExpired(known.usedAt, this.#lives.keyTtlMs)) {
+      if (known.request === request) return known.outcome
+      return encodeOutcome({ status: 'conflict', body: NOTHING })
+    }
+    if (this.moves >= accepted + 2) return encodeOutcome({ status: 'expired', body: NOTHING })
+    const body = encodeKvResult(this.#run(bytes.subarray(64), index))
+    const outcome = encodeOutcome({ status: 'done', body })
+    this.#keys.set(name, { request, outcome, usedAt: index })
+    this.#runs(name, index)
+    return outcome
+  }
+
+  #runs(id: string, index: Index): void {
+    if (this.#ran.has(id)) wrong('sessions', `operation ${id} was applied twice`)
+    this.#ran.set(id, index)
   }
 
   #run(operation: Uint8Array, index: Index): KvResult {

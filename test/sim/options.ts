@@ -4,9 +4,12 @@
  * only.
  */
 
+import { KEY_TTL_MS } from '../../node/idempotency-keys.ts'
 import type { RuntimeLimits } from '../../node/runtime.ts'
+import { SESSION_TTL_MS } from '../../node/sessions.ts'
 import { Dice } from '../../node/testing/dice.ts'
 import type { Weather } from '../../node/testing/sim-network.ts'
+import type { ModelLives } from './model.ts'
 
 export const PRESETS = ['lite', 'default', 'hell'] as const
 export type Preset = (typeof PRESETS)[number]
@@ -66,6 +69,8 @@ export interface ClientOptions {
   readonly casPpt: number
   readonly appendPpt: number
   readonly deletePpt: number
+  /** Of the writes, those that go without a session and under a name of their own. */
+  readonly keyedPpt: number
 }
 
 export interface SimOptions {
@@ -131,7 +136,7 @@ function drawWorld(seed: number, preset: Preset, nodes: number | null): SimOptio
   // An fsync that takes longer than a tick, for as long as the world stands.
   const isSlow = dice.below(16) === 0
   const heartbeatMs = dice.pick([100, 100, 100, 50, 200])
-  return {
+  const options: SimOptions = {
     seed,
     preset,
     expect,
@@ -159,6 +164,28 @@ function drawWorld(seed: number, preset: Preset, nodes: number | null): SimOptio
     faultUsMax: dice.magnitude((2 * SECOND_US) / severity, (16 * SECOND_US) / severity),
     faultsAtOnceMax: dice.between(1, 1 + severity),
     faults: isFounding ? foundingFaults(drawFaults(dice, preset)) : drawFaults(dice, preset),
+  }
+  return withLogTime(options, new Dice(seed + LOG_TIME_DICE))
+}
+
+/** How long sessions and keys live in this world. */
+export function livesOf({ limits }: SimOptions): ModelLives {
+  const { sessionTtlMs = SESSION_TTL_MS, keyTtlMs = KEY_TTL_MS } = limits
+  return { sessionTtlMs, keyTtlMs }
+}
+
+/** With dice of its own, so that the worlds of before are the same in everything else. */
+const LOG_TIME_DICE = 0x7a3e
+
+/** In half of the worlds sessions and keys live for seconds, and some writes go without a session. */
+function withLogTime(options: SimOptions, dice: Dice): SimOptions {
+  if (dice.below(2) === 0) return options
+  const sessionTtlMs = dice.magnitude(1000, 30_000)
+  const keyTtlMs = dice.magnitude(1000, 30_000)
+  return {
+    ...options,
+    limits: { ...options.limits, sessionTtlMs, keyTtlMs },
+    clients: { ...options.clients, keyedPpt: dice.pick([0, 100, 400]) },
   }
 }
 
@@ -236,6 +263,7 @@ function drawClients(dice: Dice, preset: Preset): ClientOptions {
     casPpt: dice.between(0, isReading ? 50 : 150),
     appendPpt: dice.between(0, isReading ? 50 : 150),
     deletePpt: dice.between(0, 50),
+    keyedPpt: 0,
   }
 }
 

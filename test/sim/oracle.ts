@@ -12,7 +12,7 @@ import { type Entry, type Index, type PeerId, peerIdOf, type Term } from '../../
 import type { SimProcess } from '../../node/testing/sim-machine.ts'
 import type { DurableLog } from './durability.ts'
 import { wrong } from './failure.ts'
-import { Model } from './model.ts'
+import { Model, type ModelLives } from './model.ts'
 
 interface KnownEntry {
   readonly entry: Entry
@@ -42,7 +42,7 @@ const TERMS_MAX = 2 ** 21
 const DEEP_EVERY = 1024
 
 export class Oracle {
-  readonly model = new Model()
+  readonly model: Model
   readonly #durable: (peer: PeerId) => DurableLog | undefined
   /** The world itself has spoilt its state. */
   readonly #isCorrupt: (process: SimProcess) => boolean
@@ -57,9 +57,11 @@ export class Oracle {
   #clusterId: string | null = null
 
   constructor(
+    lives: ModelLives,
     durable: (peer: PeerId) => DurableLog | undefined,
     isCorrupt: (process: SimProcess) => boolean = () => false,
   ) {
+    this.model = new Model(lives)
     this.#durable = durable
     this.#isCorrupt = isCorrupt
   }

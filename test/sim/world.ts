@@ -17,7 +17,7 @@ import { Faults, mend } from './faults.ts'
 import { Healing } from './healing.ts'
 import type { Operation } from './history.ts'
 import { checkLinearizable, explain } from './linearizable.ts'
-import type { SimOptions } from './options.ts'
+import { livesOf, type SimOptions } from './options.ts'
 import { Oracle } from './oracle.ts'
 import { RollingHash } from './rolling-hash.ts'
 import { describeFrame } from './story.ts'
@@ -87,6 +87,7 @@ export class SimWorld {
     this.#durable = Array.from({ length: total }, (_, i) => new DurableLog(`n${i + 1}`))
     this.machines = Array.from({ length: total }, (_, i) => this.#makeMachine(i, disks, dice))
     this.#oracle = new Oracle(
+      livesOf(options),
       (peer) => this.#logs.get(peer),
       (process) => this.#corruption.isCorrupt(process),
     )
@@ -95,6 +96,7 @@ export class SimWorld {
       dice: new Dice(workloadSeed),
       oracle: this.#oracle,
       options: options.clients,
+      lives: options.limits.sessionTtlMs === undefined ? null : livesOf(options),
       processes: () => this.#serving(),
       note: (operation) => this.#history.push(operation),
       count: (what) => this.#count(what),

@@ -9,7 +9,6 @@ import {
   decodeKvResult,
   decodeOutcome,
   encodeCommand,
-  encodeKvOperation,
   encodeKvQuery,
 } from '../../client/protocol.ts'
 import type { ServiceAnswer, ServiceRequest } from '../../node/service.ts'
@@ -19,9 +18,9 @@ import type { Timeline } from '../../node/testing/timeline.ts'
 import { wrong } from './failure.ts'
 import type { Operation } from './history.ts'
 import type { ModelLives } from './model.ts'
+import { encodeOperation, keyedCommand } from './operations.ts'
 import type { ClientOptions } from './options.ts'
 import type { Oracle } from './oracle.ts'
-import { encodeAppend } from './register-machine.ts'
 
 export interface ClientWorld {
   readonly timeline: Timeline
@@ -243,7 +242,9 @@ export class Client {
     const expected = kind === 'cas' && dice.below(4) !== 0 ? present : null
     const operation = encodeOperation(kind, key, value, expected)
     if (options.keyedPpt > 0 && dice.below(1000) < options.keyedPpt) {
-      const { id, command } = this.#keyed(operation)
+      const accepted = this.#choose()?.runtime?.timeMoves() ?? 0
+      const name = { client: this.#id, number: ++this.#names, accepted }
+      const { id, command } = keyedCommand(name, operation)
       return this.#begin(kind, key, value, expected, 0, this.#commandRequest(command), id)
     }
     const sequence = this.#nextSequence++
@@ -256,22 +257,6 @@ export class Client {
     })
     const id = `${this.#session}/${sequence}`
     this.#begin(kind, key, value, expected, sequence, this.#commandRequest(command), id)
-  }
-
-  /** As the gateway makes it from a request with an Idempotency-Key; the name and the request have no more to them here. */
-  #keyed(operation: Uint8Array): { readonly id: string; readonly command: Uint8Array } {
-    const name = new Uint8Array(64)
-    new DataView(name.buffer).setUint32(0, this.#id)
-    new DataView(name.buffer).setUint32(4, ++this.#names)
-    name.copyWithin(32, 0, 32)
-    const numbers = {
-      session: 0,
-      sequence: this.#choose()?.runtime?.timeMoves() ?? 0,
-      firstOutstanding: 0,
-    }
-    const bytes = Uint8Array.from([...name, ...operation])
-    const command = encodeCommand({ kind: 'keyed', ...numbers, operation: bytes })
-    return { id: Buffer.from(name.subarray(0, 32)).toString('hex'), command }
   }
 
   #commandRequest(command: Uint8Array): ServiceRequest {
@@ -487,30 +472,5 @@ export class Client {
     // Calls that overlap belong to lanes of their own.
     const client = this.#id * LANES + (this.#lane++ % LANES)
     this.#world.note({ client, op: kind, key, value, expected, callUs, returnUs, status, output })
-  }
-}
-
-function encodeOperation(
-  kind: 'put' | 'cas' | 'append' | 'delete',
-  keyText: string,
-  valueText: string | null,
-  expected: string | null,
-): Uint8Array {
-  const key = ENCODER.encode(keyText)
-  const value = ENCODER.encode(valueText ?? '')
-  switch (kind) {
-    case 'append':
-      return encodeAppend(key, value)
-    case 'delete':
-      return encodeKvOperation({ type: 'delete', key, condition: { type: 'none' } })
-    case 'put':
-      return encodeKvOperation({ type: 'put', key, value, condition: { type: 'none' } })
-    case 'cas': {
-      const condition =
-        expected === null
-          ? ({ type: 'absent' } as const)
-          : ({ type: 'value', value: ENCODER.encode(expected) } as const)
-      return encodeKvOperation({ type: 'put', key, value, condition })
-    }
   }
 }

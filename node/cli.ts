@@ -186,6 +186,12 @@ const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/recover.ts'),
   },
   {
+    usage: 'snapshot save <file>',
+    help: 'back up the whole state into a file, while writes go on',
+    flags: CLIENT,
+    load: () => import('./commands/snapshot-save.ts'),
+  },
+  {
     usage: 'snapshot restore <file>',
     help: 'make a data directory that begins a new cluster from a backup',
     flags: [

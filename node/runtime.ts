@@ -5,7 +5,7 @@
  * All inputs of one turn of the event loop are taken in first; then, once, the effects are drained: that is the group commit.
  */
 
-import { errorBody } from '../client/protocol.ts'
+import { type ErrorBody, errorBody } from '../client/protocol.ts'
 import { Admission } from './admission.ts'
 import { Alarms } from './alarms.ts'
 import { AppliedState } from './applied-state.ts'
@@ -26,12 +26,14 @@ import { Replica } from './replica.ts'
 import { appliedOptions, type RuntimeLimits, replicaOptions } from './replica-options.ts'
 import type {
   Alarm,
+  Backup,
   LeaderInfo,
   Service,
   ServiceAnswer,
   ServiceRequest,
   Status,
 } from './service.ts'
+import { backupAfterRead } from './snapshot-backup.ts'
 import { SnapshotDriver } from './snapshot-driver.ts'
 import { buildStatus, leaderInfo, type StatusParts } from './status.ts'
 import type { Identity } from './storage/identity.ts'
@@ -333,6 +335,14 @@ export class Runtime implements Service, TransportEvents {
 
   admin(name: string, args: unknown): Promise<unknown> {
     return this.#verbs.run(name, args) ?? this.#parts.admin(name, args)
+  }
+
+  backup(answer: (backup: Backup | ErrorBody) => void): () => void {
+    const begin = (): (() => void) => {
+      this.#wake()
+      return this.#snapshots?.backup(answer) ?? (() => {})
+    }
+    return backupAfterRead((request, given) => this.request(request, given), begin, answer)
   }
 
   // --- stopping -----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
  * What the gateway (and an embedding program) asks of a running node. Types only: the runtime implements it, the
  * gateway's tests stand in for it.
  */
+import type { ErrorBody } from '../client/protocol.ts'
 import type { Index, MemberId, Role, Term } from './raft/types.ts'
 import type { HashAt, ServiceAnswer, ServiceRequest } from './request.ts'
 
@@ -29,8 +30,28 @@ export interface Service {
   lagMs(): number | null
   /** How often log time has moved in what this node has applied: a keyed command is accepted with it (client/protocol.ts). */
   timeMoves(): number
+  /**
+   * The whole state at one index, not older than the call. Answers once, usually within seconds; returns what gives it up. Whoever
+   * gets a backup closes it.
+   */
+  backup(answer: (backup: Backup | ErrorBody) => void): () => void
   /** Privileged verbs by name (`stop`). Rejects with ErrorBody-shaped errors. */
   admin(name: string, args: unknown): Promise<unknown>
+}
+
+export interface Backup {
+  readonly info: {
+    readonly clusterId: string
+    readonly index: Index
+    readonly term: Term
+    readonly sizeBytes: number
+    /** SHA-256 of the file, 64 lower-case hex digits. */
+    readonly checksum: string
+  }
+  /** At most 1 MiB at a time, none behind the end; null when the file cannot be read. */
+  read(offset: number, length: number, done: (bytes: Uint8Array | null) => void): void
+  /** Idempotent. */
+  close(): void
 }
 
 export interface MemberStatus {

@@ -3,6 +3,7 @@
  * and the state that a start begins with. Callbacks, no promises, no clock: the simulator drives it too. It must
  * never let go of a file or of entries before what replaces them is durable.
  */
+import { type ErrorBody, errorBody } from '../client/protocol.ts'
 import type { Alarms } from './alarms.ts'
 import type { AppliedState, StateRestorer } from './applied-state.ts'
 import type { PeerFrame } from './peer-frame.ts'
@@ -11,7 +12,8 @@ import type { SaveBatch } from './raft/ready.ts'
 import type { SnapshotAt, SnapshotOffer } from './raft/snapshots.ts'
 import type { PeerId } from './raft/types.ts'
 import type { Replica } from './replica.ts'
-import type { SnapshotStatus } from './service.ts'
+import type { Backup, SnapshotStatus } from './service.ts'
+import { Backups } from './snapshot-backup.ts'
 import { loadState, SnapshotFetching } from './snapshot-fetching.ts'
 import { type Loaded, type Note, type SnapshotLimits, snapshotAtOf } from './snapshot-parts.ts'
 import { SnapshotSending } from './snapshot-sending.ts'
@@ -53,6 +55,9 @@ export class SnapshotDriver {
   #restTicks = 0
   /** The newest file cannot be read any more: another is wanted, however little has happened since. */
   #isWanted = false
+  /** The one that a restart would begin with. */
+  #newest: SnapshotInfo | null = null
+  readonly #backups: Backups
   /** Loaded and in force, but the batch that says so is not durable yet: until then the one before must stay. */
   #installing: SnapshotInfo | null = null
   #isClosed = false
@@ -63,6 +68,7 @@ export class SnapshotDriver {
     const send = (to: PeerId, frame: PeerFrame): void => parts.send(to, [frame])
     const chunks = { chunkBytes: limits.snapshotChunkBytes, pullsMax: limits.snapshotPullsMax }
     this.#parts = parts
+    this.#backups = new Backups(storage)
     this.#taking = new SnapshotTaking({
       storage,
       clusterId,
@@ -128,6 +134,7 @@ export class SnapshotDriver {
       this.#cancelRestoring = null
       if (!(result instanceof StorageError)) {
         this.#sending.use(info)
+        this.#newest = info
         return done(result)
       }
       if (result.code !== 'corrupt-snapshot') return fatal(result.code, result.message)
@@ -191,9 +198,19 @@ export class SnapshotDriver {
     this.#parts.note('info', 'snapshot.installed', { index, term, sizeBytes })
   }
 
+  /** Everything that is applied by now, as a file. Returns what gives it up. */
+  backup(answer: (backup: Backup | ErrorBody) => void): () => void {
+    const index = this.#replica?.raft.log.appliedIndex ?? 0
+    const giveUp = this.#backups.want(index, answer)
+    // Nothing has happened since the last one: it is the backup.
+    if (this.#newest !== null && this.#newest.index >= index) this.#backups.taken(this.#newest)
+    return giveUp
+  }
+
   /** Idempotent. What was received stays; what was being written goes. */
   close(): void {
     this.#isClosed = true
+    this.#backups.failed(errorBody('closing', 'this node is stopping'))
     this.#cancelRestoring?.()
     this.#cancelRestoring = null
     this.#taking.abort()
@@ -210,7 +227,7 @@ export class SnapshotDriver {
       return false
     // Whoever fetches a newer state has no use for one of the present.
     if (this.#fetching.underWay || log.unsavedBase !== null) return false
-    if (this.#isWanted) return true
+    if (this.#isWanted || this.#backups.wanted) return true
     return count >= snapshotEntries || log.payloadBytes - this.#bytesBefore >= snapshotLogBytes
   }
 
@@ -230,6 +247,8 @@ export class SnapshotDriver {
     if (info.index < replica.raft.log.snapshotIndex) return this.#keep()
     replica.raft.snapshotSaved(snapshot)
     this.#sending.use(info)
+    this.#newest = info
+    this.#backups.taken(info)
     this.#keep()
     this.#compact(replica)
     const { index, term, sizeBytes } = info
@@ -266,6 +285,7 @@ export class SnapshotDriver {
     // What was being written is of a state that is no more.
     this.#taking.abort()
     this.#installing = info
+    this.#newest = info
     this.#sending.use(info)
     this.#bytesBefore = 0
     this.#parts.wake()
@@ -285,6 +305,7 @@ export class SnapshotDriver {
     if (code === 'io') return this.#parts.fatal(code, message)
     this.#restTicks = Math.ceil(this.#parts.limits.snapshotRetryMs / this.#parts.tickMs)
     this.#parts.alarms.raise('snapshot', message)
+    this.#backups.failed(errorBody('disk-full', message))
     this.#parts.note('warn', event, { code, reason: message })
   }
 

@@ -17,6 +17,15 @@ export interface Reply {
   readonly body?: Uint8Array | string
 }
 
+export interface StreamSource {
+  readonly headers: OutgoingHttpHeaders
+  readonly sizeBytes: number
+  /** Gives the next part in a later turn; null when there is none because of a failure. */
+  next(give: (bytes: Uint8Array | null) => void): void
+  /** Called once the answer has left, or nobody wants it any more. */
+  close(): void
+}
+
 export class Exchange {
   readonly request: IncomingMessage
   readonly #response: ServerResponse
@@ -112,6 +121,35 @@ export class Exchange {
     this.#response.writeHead(reply.status, headers)
     if (unread && this.#expectsMore()) this.#linger(body)
     else this.#response.end(body)
+  }
+
+  /** A body in parts, each made when the one before has left. It is cut off when a part cannot be made. */
+  stream(source: StreamSource): void {
+    if (this.#answered) return source.close()
+    this.#answered = true
+    const response = this.#response
+    const headers = {
+      'cache-control': 'no-store',
+      'x-content-type-options': 'nosniff',
+      ...this.#headers,
+      ...source.headers,
+      'content-length': source.sizeBytes,
+    }
+    response.writeHead(200, headers)
+    response.once('close', () => source.close())
+    let left = this.request.method === 'HEAD' ? 0 : source.sizeBytes
+    const step = (): void => {
+      if (response.destroyed) return
+      if (left === 0) return void response.end()
+      source.next((bytes) => {
+        if (response.destroyed) return
+        if (bytes === null || bytes.length === 0) return void response.destroy()
+        left -= bytes.length
+        if (response.write(bytes)) step()
+        else response.once('drain', step)
+      })
+    }
+    step()
   }
 
   json(value: unknown, more: { readonly headers?: OutgoingHttpHeaders } = {}): void {

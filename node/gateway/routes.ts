@@ -3,6 +3,7 @@ import findMyWay from 'find-my-way'
 import type { Service } from '../service.ts'
 import { type Access, type ClientRole, permits } from './access.ts'
 import { type AdminVerb, runVerb, showConfig } from './admin.ts'
+import { sendBackup } from './backup.ts'
 import type { Exchange } from './exchange.ts'
 import { deleteKey, getKey, KEY_PATH, type KvParts, listKeys, putKey } from './kv.ts'
 import { errorBody, errorBodyOf, Refusal, refuse } from './problem.ts'
@@ -50,6 +51,10 @@ export function createDispatch(parts: RouteParts): Dispatch {
     run: (exchange) => exchange.json(service.status()),
   })
   add(['GET', 'HEAD'], '/v1/kv', { role: 'read', run: (exchange) => listKeys(parts, exchange) })
+  add(['GET', 'HEAD'], '/v1/snapshot', {
+    role: 'admin',
+    run: (exchange) => sendBackup(service, exchange),
+  })
   // The key itself never reaches the router, which would decode it as UTF-8.
   add(['GET', 'HEAD'], KEY_PATH, { role: 'read', run: (exchange) => getKey(parts, exchange) })
   add(['PUT'], KEY_PATH, { role: 'write', run: (exchange) => putKey(parts, exchange) })

@@ -1,6 +1,6 @@
 // timeout: 180 s
 /** After a lost quorum one node goes on as a new cluster, with everything it had; the others enter it anew. */
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import {
@@ -72,6 +72,53 @@ recover(
     assert.is((await http(againUrl, '/readyz')).status, 200)
   },
 )
+
+recover('a backup taken under way becomes a new cluster', async () => {
+  const root = temporaryDirectory()
+  const data = temporaryDirectory()
+  const node = new NodeProcess({
+    topic: 'demo',
+    data,
+    args: [...FLAGS, '--expect', '1'],
+    env: { RAFT_P2P_DATA_ROOT: root },
+  })
+  const url = await node.ready()
+  for (let i = 0; i < 60; i++) await putUntilAcknowledged(url, `key-${i}`, `value ${i}`)
+  const file = `${temporaryDirectory()}/backup`
+  const saved = await raft(['snapshot', 'save', file, '--data', data, '--json'])
+  assert.is(saved.code, 0, saved.stderr)
+  const { index } = JSON.parse(saved.stdout) as { index: number }
+  await putUntilAcknowledged(url, 'late', 'not in the backup')
+  await node.kill()
+
+  const other = temporaryDirectory()
+  const full = await raft(['snapshot', 'restore', file, '--data', data, '--json'])
+  assert.is(full.code, 1, 'a directory with a node in it is left alone')
+  const restored = await raft(['snapshot', 'restore', file, '--data', other, '--json'])
+  assert.is(restored.code, 0, restored.stderr)
+  const { clusterId } = JSON.parse(restored.stdout) as { clusterId: string }
+  const heir = started(other, temporaryDirectory(), 'another topic')
+  const heirUrl = await heir.ready()
+  assert.is((await statusOf(heirUrl)).clusterId, clusterId)
+  for (let i = 0; i < 60; i++) assert.is(await get(heirUrl, `key-${i}`), `value ${i}`)
+  assert.is(await get(heirUrl, 'late'), null)
+  const answer = await put(heirUrl, 'after', 'all')
+  assert.ok((JSON.parse(answer.text) as { revision: number }).revision > index + 100_000)
+
+  const bytes = readFileSync(file)
+  bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] as number) ^ 1
+  writeFileSync(file, bytes)
+  const damaged = await raft([
+    'snapshot',
+    'restore',
+    file,
+    '--data',
+    temporaryDirectory(),
+    '--json',
+  ])
+  assert.is(damaged.code, 1)
+  assert.match(damaged.stdout + damaged.stderr, /corrupt-snapshot/)
+})
 
 recover('what belongs to no cluster is left alone', async () => {
   const data = temporaryDirectory()

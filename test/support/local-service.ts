@@ -6,6 +6,7 @@ import { decodeCommand, type ErrorBody, errorBody } from '../../client/protocol.
 import { IdempotencyKeys } from '../../node/idempotency-keys.ts'
 import { KvMachine } from '../../node/machine/kv.ts'
 import type {
+  Backup,
   LeaderInfo,
   Service,
   ServiceAnswer,
@@ -35,6 +36,9 @@ export class LocalService implements Service {
   /** Answers the privileged verbs; what it throws is the error. */
   onAdmin: ((name: string, args: unknown) => unknown) | null = null
   statusCalls = 0
+  /** What a backup is read from. */
+  backupBytes = new Uint8Array(0)
+  backupsOpen = 0
   readonly #listeners = new Set<(leader: LeaderInfo) => void>()
 
   request(request: ServiceRequest, answer: (answer: ServiceAnswer) => void): () => void {
@@ -60,6 +64,21 @@ export class LocalService implements Service {
     for (const run of this.held.splice(0)) run()
   }
 
+  makeBackup(): Backup {
+    const bytes = this.backupBytes
+    this.backupsOpen++
+    const info = { clusterId: 'c'.repeat(32), index: 7, term: 3, checksum: 'd'.repeat(64) }
+    return {
+      info: { ...info, sizeBytes: bytes.length },
+      read: (offset, length, done) => {
+        setImmediate(() => done(bytes.subarray(offset, offset + length)))
+      },
+      close: () => {
+        this.backupsOpen--
+      },
+    }
+  }
+
   #answer(request: ServiceRequest): ServiceAnswer {
     if (this.failure !== null) return { ok: false, error: this.failure }
     if (request.type === 'query') {
@@ -76,6 +95,12 @@ export class LocalService implements Service {
         ? this.keys.apply(command.operation, this.moves >= command.sequence + 2, run)
         : this.sessions.apply(command, index, run)
     return { ok: true, index, body }
+  }
+
+  backup(answer: (backup: Backup | ErrorBody) => void): () => void {
+    if (this.failure !== null) answer(this.failure)
+    else answer(this.makeBackup())
+    return () => {}
   }
 
   status(): Status {

@@ -10,13 +10,10 @@ import { Admission } from './admission.ts'
 import { Alarms } from './alarms.ts'
 import { AppliedState } from './applied-state.ts'
 import { AUTOPILOT_ALARMS } from './autopilot.ts'
-import type { AutopilotDefaults } from './autopilot-driver.ts'
 import { LIMITS, tickMsFor } from './config.ts'
 import { beyondThisBuild, featureLevelOf, framesFor, raiseFeatureLevel } from './feature-level.ts'
-import type { FoundingOptions } from './founding.ts'
 import { FoundingDriver, type LogStart } from './founding-driver.ts'
 import { LeaderWatch } from './leader-watch.ts'
-import type { StateMachine } from './machine/machine.ts'
 import { MemberMemory } from './member-memory.ts'
 import { MemberVerbs } from './member-verbs.ts'
 import { PeerBook } from './peer-book.ts'
@@ -24,6 +21,7 @@ import type { SaveBatch } from './raft/ready.ts'
 import { type PeerId, type PeerIdentity, peerIdOf } from './raft/types.ts'
 import { Replica } from './replica.ts'
 import { appliedOptions, type RuntimeLimits, replicaOptions } from './replica-options.ts'
+import type { RuntimeParts } from './runtime-parts.ts'
 import type {
   Alarm,
   Backup,
@@ -36,45 +34,11 @@ import type {
 import { backupAfterRead } from './snapshot-backup.ts'
 import { SnapshotDriver } from './snapshot-driver.ts'
 import { buildStatus, leaderInfo, type StatusParts } from './status.ts'
-import type { Identity } from './storage/identity.ts'
-import type { SnapshotStorage } from './storage/snapshots.ts'
 import type { LogStorage, StorageError } from './storage/storage.ts'
-import type { Link, PeerFrame, Transport, TransportEvents } from './transport/transport.ts'
+import type { Link, PeerFrame, TransportEvents } from './transport/transport.ts'
 
 export type { RuntimeLimits } from './replica-options.ts'
-
-export interface RuntimeParts {
-  readonly identity: Identity
-  readonly transport: Transport
-  /** `create`: an empty log in place of whatever an unfinished founding left. Throws StorageError. */
-  readonly openLog: (how: 'create' | 'open') => LogStorage
-  /** Throws StorageError. */
-  readonly openSnapshots: () => SnapshotStorage
-  readonly machine: StateMachine
-  readonly founding: Omit<FoundingOptions, 'self' | 'record'>
-  readonly urls: () => readonly string[]
-  readonly heartbeatMs: number
-  readonly electionMs: number
-  /** Others than the product's: the simulator draws small ones, at which batches split and windows fill. */
-  readonly limits?: Partial<RuntimeLimits>
-  readonly seed: number
-  /** What holds where the cluster's settings do not say it. Null: members change only when somebody asks for it. */
-  readonly autopilot: AutopilotDefaults | null
-  /** Runs `run` when the inputs of this turn are in. */
-  readonly defer: (run: () => void) => void
-  /** Calls `run` in about `delayMs`, behind everything that has come in by then; the returned function cancels. */
-  readonly wakeIn: (delayMs: number, run: () => void) => () => void
-  /** Called once a turn before the effects are drained: a tick that is nearly due may ride along. */
-  readonly turn: () => void
-  /** Monotonic, ms. Only for what is shown. */
-  readonly nowMs: () => number
-  readonly wallClock: () => Date
-  readonly log: (level: 'debug' | 'info' | 'warn' | 'error', event: string, fields?: object) => void
-  /** Something after which this process must not go on. */
-  readonly fatal: (code: string, message: string) => void
-  readonly admin: (name: string, args: unknown) => Promise<unknown>
-  readonly shown: Pick<StatusParts, 'version' | 'runtime' | 'topic'>
-}
+export type { RuntimeParts } from './runtime-parts.ts'
 
 /** What a removed node says, when it is told and at every start afterwards. */
 export const REMOVED =

@@ -58,8 +58,7 @@ export class Snapshots {
       mark('snapshots: an offer of what is committed here already')
       return this.#log.commitIndex
     }
-    // Paper, figure 13, rule 6: what a snapshot covers is committed, and a log that holds its last entry agrees up to there.
-    if (this.#log.matches(id)) {
+    if (this.#isHeld(id)) {
       mark('snapshots: an offer of what the log holds')
       this.#log.commitTo(id.index)
       return id.index
@@ -72,13 +71,21 @@ export class Snapshots {
   install(snapshot: SnapshotAt): boolean {
     const { id } = snapshot
     this.#offer = null
-    if (id.index <= this.#log.commitIndex || this.#log.matches(id)) {
+    if (id.index <= this.#log.commitIndex || this.#isHeld(id)) {
       mark('snapshots: the log has overtaken the snapshot that was fetched')
       return false
     }
     this.#log.reset(id, snapshot.configuration)
     this.#newest = snapshot
     return true
+  }
+
+  /**
+   * Paper, figure 13, rule 6: what a snapshot covers is committed, and a log that holds its last entry agrees up to there. What
+   * follows in it may have been acknowledged, and must stay.
+   */
+  #isHeld(id: EntryId): boolean {
+    return this.#log.matches(id)
   }
 
   takeOffers(): SnapshotOffer[] {

@@ -167,7 +167,7 @@ export class FoundingDriver {
       return this.createJoinersLog()
     }
     log('info', 'cluster.founded', { members: record.bound.foundingSet.length })
-    if (this.#first !== null) founded(this.#first.storage, this.#first.batch)
+    if (this.#first !== null) this.#hand(founded, this.#first.storage, this.#first.batch)
   }
 
   /**
@@ -192,9 +192,20 @@ export class FoundingDriver {
         const { code, message } = failed as StorageError
         return fatal(code ?? 'io', message)
       }
-      joined(storage, batch)
+      this.#hand(joined, storage, batch)
       wake()
     })
+  }
+
+  /** What else a member needs of its disk may fail, and there is no start any more that could be refused. */
+  #hand(taken: FoundingDriverParts['founded'], storage: LogStorage, first: LogStart): void {
+    try {
+      taken(storage, first)
+    } catch (error) {
+      const { code, message } = error as Partial<StorageError>
+      if (code === undefined) throw error
+      this.#parts.fatal(code, message ?? '')
+    }
   }
 
   /** F6: the log first, the bond last; Raft frames only then. A crash in between starts this over. */

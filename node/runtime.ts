@@ -103,8 +103,8 @@ export class Runtime implements Service, TransportEvents {
       log: parts.log,
       fatal: parts.fatal,
       wake: () => this.#wake(),
-      founded: (storage, first) => this.#becomeMemberOrEnd(storage, first),
-      joined: (storage, first) => this.#becomeMemberOrEnd(storage, first),
+      founded: (storage, first) => this.#becomeMember(storage, first),
+      joined: (storage, first) => this.#becomeMember(storage, first),
     })
     this.#members = new MemberMemory({
       self: this.#self,
@@ -401,17 +401,6 @@ export class Runtime implements Service, TransportEvents {
   }
 
   // --- membership -----------------------------------------------------------------------------------------------------
-
-  /** While the node runs; at its start the error says why it does not start. */
-  #becomeMemberOrEnd(storage: LogStorage, start: LogStart): void {
-    try {
-      this.#becomeMember(storage, start)
-    } catch (error) {
-      const { code, message } = error as Partial<StorageError>
-      if (code === undefined) throw error
-      this.#parts.fatal(code, message ?? '')
-    }
-  }
 
   /** The core starts only when the state that goes with its log is loaded; until then nothing that arrives counts. */
   #becomeMember(storage: LogStorage, start: LogStart): void {

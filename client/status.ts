@@ -20,6 +20,8 @@ export interface NodeStatus {
   readonly firstIndex: number
   readonly lastIndex: number
   readonly snapshotIndex: number
+  /** In use by the whole cluster; rises when every member has been upgraded. */
+  readonly featureLevel: number
   /** What goes on with snapshots there. `sizeBytes` is null while nobody knows it; null altogether while blank. */
   readonly snapshot: {
     readonly state: 'idle' | 'writing' | 'receiving' | 'loading' | 'sending'

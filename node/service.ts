@@ -101,6 +101,8 @@ export interface Status {
   readonly firstIndex: Index
   readonly lastIndex: Index
   readonly snapshotIndex: Index
+  /** In use by the whole cluster (docs/upgrades.md). */
+  readonly featureLevel: number
   /** What goes on with snapshots here: written, received, loaded or sent. Null while blank. */
   readonly snapshot: SnapshotStatus | null
   readonly stateHash: HashAt | null

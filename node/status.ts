@@ -1,5 +1,6 @@
 /** Builds the object of `GET /v1/status` (CONTRACT) from the parts that know. Reads only. */
 
+import { featureLevelOf } from './feature-level.ts'
 import type { LeaderView } from './leader-view.ts'
 import type { PeerBook } from './peer-book.ts'
 import { type Member, peerIdOf } from './raft/types.ts'
@@ -51,6 +52,7 @@ export function buildStatus(parts: StatusParts): Status {
       firstIndex: 0,
       lastIndex: 0,
       snapshotIndex: 0,
+      featureLevel: featureLevelOf(null),
       stateHash: null,
       stateHashes: [],
       quorum: { needed: parts.founding?.need ?? 0, alive: 0 },
@@ -76,6 +78,7 @@ export function buildStatus(parts: StatusParts): Status {
     firstIndex: raft.log.firstIndex,
     lastIndex: raft.log.lastIndex,
     snapshotIndex: raft.log.snapshotIndex,
+    featureLevel: featureLevelOf(replica.committed),
     stateHash: replica.stateHash,
     stateHashes: replica.stateHashes,
     quorum: {

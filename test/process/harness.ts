@@ -218,6 +218,8 @@ export async function raft(
 export interface NodeOptions {
   readonly topic?: string
   readonly runtime?: RuntimeName
+  /** The dist/node/cli.js of another build, which Node runs. */
+  readonly cli?: string
   /** More flags of `join`. */
   readonly args?: readonly string[]
   /** The directory of exactly this node; without it the node takes a slot under the data root. */
@@ -288,7 +290,9 @@ export class NodeProcess {
     const data = options.data === undefined ? [] : ['--data', options.data]
     const command = [
       ...(options.prefix ?? []),
-      ...runtimeCommand(options.runtime ?? 'node'),
+      ...(options.cli === undefined
+        ? runtimeCommand(options.runtime ?? 'node')
+        : [process.execPath, options.cli]),
       'join',
       options.topic ?? 'demo',
       '--log',

@@ -122,6 +122,7 @@ export class LocalService implements Service {
       firstIndex: 1,
       lastIndex: this.index,
       snapshotIndex: 0,
+      featureLevel: 1,
       snapshot: null,
       stateHash: null,
       stateHashes: [],

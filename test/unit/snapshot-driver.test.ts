@@ -206,6 +206,7 @@ fetching('another leader with another file does not start it anew while bytes co
   exchange(target, old, 1)
   target.fetching.onOffer(newer)
   assert.is(target.fetching.receiving?.index, 9)
+  assert.not.ok(target.frames.some(({ to }) => to === 'n'))
   // The old leader is silent now, and for longer than there is patience.
   for (let tick = 0; tick < 5; tick++) target.fetching.tick()
   assert.not.ok(target.fetching.underWay)

@@ -83,6 +83,10 @@ async function curl(line: string): Promise<string> {
   return output
 }
 
+function save(line: string): Promise<string> {
+  return shell(line.replace('backup.raft', join(place, 'backup.raft')))
+}
+
 /** What a line prints, or null where it is enough that it succeeds. */
 const RUN: readonly (readonly [RegExp, (line: string) => Promise<unknown>, RegExp | null])[] = [
   [/^npm ci && npx raft-p2p demo$/, demo, null],
@@ -94,6 +98,12 @@ const RUN: readonly (readonly [RegExp, (line: string) => Promise<unknown>, RegEx
   [/^npx raft-p2p list /, shell, /^pizzatoppings\tmushrooms\n$/],
   [/^npx raft-p2p del /, shell, /^OK 1\n$/],
   [/^npx raft-p2p status$/, shell, /leader/i],
+  [/^npx raft-p2p members$/, shell, /leader/i],
+  [
+    /^npx raft-p2p snapshot save backup\.raft$/,
+    save,
+    /^OK \S+ {2}\(\d+ bytes, index \d+, sha256 [0-9a-f]{64}\)\n$/,
+  ],
   [/^npx raft-p2p repl$/, shell, null],
   [/^npx raft-p2p token --role write$/, shell, /^\S{20,}\n$/],
   [/^curl -X PUT .*\/v1\/kv\//, curl, /"revision":\s*\d+/],

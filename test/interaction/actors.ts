@@ -10,7 +10,7 @@ import { Raft } from '../../node/raft/raft.ts'
 import type { SaveBatch } from '../../node/raft/ready.ts'
 import type { SnapshotOffer } from '../../node/raft/snapshots.ts'
 import type { PeerId } from '../../node/raft/types.ts'
-import { Replica } from '../../node/replica.ts'
+import { Replica, type ReplicaOptions } from '../../node/replica.ts'
 import type { ServiceRequest } from '../../node/request.ts'
 import { textOf } from '../support/raft-cluster.ts'
 import { TICK_MS } from '../support/raft-replicas.ts'
@@ -82,7 +82,9 @@ export function coreActor(options: RaftOptions, words: Words): Actor {
   }
 }
 
-export function replicaActor(options: RaftOptions): Actor {
+export type Lives = Pick<ReplicaOptions, 'sessionTtlMs' | 'keyTtlMs'>
+
+export function replicaActor(options: RaftOptions, lives: Lives): Actor {
   const replica = new Replica({
     raft: options,
     machine: new KvMachine(),
@@ -93,6 +95,7 @@ export function replicaActor(options: RaftOptions): Actor {
     autopilot: null,
     hashEveryEntries: 8,
     hashesKept: 4,
+    ...lives,
   })
   const queries = new Set<number>()
   return {

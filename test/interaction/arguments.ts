@@ -63,6 +63,11 @@ export class Arguments {
     return text === null ? otherwise : this.asNumber(text)
   }
 
+  /** Null: it was not given. */
+  text(name: string): string | null {
+    return this.#option(name)
+  }
+
   numbers(name: string): number[] | null {
     const text = this.#option(name)
     return text === null ? null : text.split(',').map((part) => this.asNumber(part))

@@ -19,6 +19,7 @@
  *   change n1 add=4,5 promote=4 demote=1 remove=2 replace=3:5 [keep] [if=3]     add names nodes, all others members
  *   read n1 7 8 | transfer n1 n2
  *   request n1 5 open-session | put k v session=3 sequence=1 [if-absent] | get k      [timeout=<ticks>]
+ *   request n1 5 put k v key=name [accepted=0] [if-absent]        a write under a name of its own
  *   log | status [n1] | disk n1 | in-flight      what is so now
  *   hide saves append ...                        leaves out of the trace what would only blur it
  *   quietly <command>                            without traffic: only what the nodes decide

@@ -13,6 +13,7 @@ import {
   decodeKvOperation,
   decodeKvResult,
   decodeOutcome,
+  KEYED_HEADER_BYTES,
 } from '../../client/protocol.ts'
 import { decodeLogTime } from '../../node/log-clock.ts'
 import type { PeerFrame } from '../../node/peer-frame.ts'
@@ -211,6 +212,11 @@ function forwardIdText(id: number): string {
 /** A command of a client (client/protocol.ts). */
 export function clientCommandText(payload: Uint8Array): string {
   const command = decodeCommand(payload)
+  if (command.kind === 'keyed') {
+    const name = textOf(command.operation.subarray(0, 32)).replace(/\0+$/, '')
+    const operation = command.operation.subarray(KEYED_HEADER_BYTES)
+    return `${operationText({ ...command, operation })} key=${name}`
+  }
   if (command.kind !== 'operation') return command.kind
   return `${operationText(command)} session=${command.session} sequence=${command.sequence}`
 }

@@ -5,7 +5,7 @@ import type { SaveBatch } from '../../node/raft/ready.ts'
 import type { SnapshotOffer } from '../../node/raft/snapshots.ts'
 import { type Entry, type Index, type PeerId, peerIdOf, type Term } from '../../node/raft/types.ts'
 import { bytesOf, type DiskImage, memberIdentity, startOf } from '../support/raft-cluster.ts'
-import { type Actor, coreActor, replicaActor } from './actors.ts'
+import { type Actor, coreActor, type Lives, replicaActor } from './actors.ts'
 import type { Words } from './format.ts'
 
 export interface WorldOptions {
@@ -21,6 +21,8 @@ export interface WorldOptions {
   readonly term: Term
   /** What every disk knows to be committed, as far as its log goes. */
   readonly commit: Index
+  /** How long a replica keeps sessions and keys; of what is not said, as long as production does. */
+  readonly lives: Lives
   readonly raft: Omit<RaftOptions, 'self' | 'hardState' | 'entries' | 'random'>
 }
 
@@ -78,14 +80,14 @@ export class WorldNode {
 
   #start(): Actor {
     this.#life++
-    const { kind, raft } = this.#options
+    const { kind, raft, lives } = this.#options
     // What would be drawn by chance is given: the election timeout, and the number of this life of the process.
     const random = new Random(1)
     const life = this.#id * 10 + this.#life
     random.next = () => life
     random.below = (bound) => Math.min(this.timeoutTicks - raft.electionTicks, bound - 1)
     const options = { ...raft, self: this.peer, ...startOf(this.disk), random }
-    return kind === 'core' ? coreActor(options, this.#words) : replicaActor(options)
+    return kind === 'core' ? coreActor(options, this.#words) : replicaActor(options, lives)
   }
 }
 

@@ -5,7 +5,7 @@ import { encodeConfigurationRecord } from '../../node/raft/configuration.ts'
 import type { ConfigurationRecord, Term } from '../../node/raft/types.ts'
 import type { ServiceRequest } from '../../node/request.ts'
 import { configurationOf } from '../support/raft-cluster.ts'
-import { get, openSession, put, TICK_MS } from '../support/raft-replicas.ts'
+import { get, keyedPut, openSession, put, TICK_MS } from '../support/raft-replicas.ts'
 import type { Arguments } from './arguments.ts'
 import type { WorldOptions } from './world-node.ts'
 
@@ -23,13 +23,14 @@ export function worldOptions(kind: WorldOptions['kind'], args: Arguments): World
     const terms = args.numbers(`n${id}`)
     if (terms !== null) logs.set(`n${id}`, terms)
   }
-  const record = recordOf(configurationOf(voters, learners))
+  const record = recordOf(configurationOf(voters, learners), args.number('level', 1))
   return {
     kind,
     size,
     configuration: encodeConfigurationRecord(record),
     logs,
     foundersMax: voters + learners,
+    lives: { sessionTtlMs: ticksOf(args, 'session-ttl'), keyTtlMs: ticksOf(args, 'key-ttl') },
     term: args.number('term', 1),
     commit: args.number('commit', 1),
     raft: {
@@ -67,11 +68,21 @@ export function changesOf(args: Arguments): ConfChange[] {
   return changes
 }
 
-function recordOf(configuration: ConfigurationRecord['configuration']): ConfigurationRecord {
-  return { clusterId: '0'.repeat(32), foundingSet: [], settings: {}, configuration }
+/** In ms of log time; undefined: it was not said. */
+function ticksOf(args: Arguments, name: string): number | undefined {
+  const ticks = args.number(name, 0)
+  return ticks === 0 ? undefined : ticks * TICK_MS
 }
 
-/** `open-session`, `put k v session=3 sequence=1 [outstanding=1] [if-absent]`, `get k`; all take `timeout=<ticks>`. */
+function recordOf(
+  configuration: ConfigurationRecord['configuration'],
+  level: number,
+): ConfigurationRecord {
+  const record = { clusterId: '0'.repeat(32), foundingSet: [], settings: {}, configuration }
+  return level === 1 ? record : { ...record, featureLevel: level }
+}
+
+/** `open-session`, `put k v key=name accepted=0`, `put k v session=3 sequence=1 [outstanding=1] [if-absent]`, `get k`; all take `timeout=<ticks>`. */
 export function requestOf(args: Arguments): ServiceRequest {
   const timeoutMs = args.number('timeout', 1000) * TICK_MS
   const what = args.word('a request')
@@ -85,6 +96,11 @@ export function requestOf(args: Arguments): ServiceRequest {
       const value = args.word('a value')
       const session = args.number('session', 0)
       const sequence = args.number('sequence', 0)
+      const name = args.text('key')
+      if (name !== null) {
+        const accepted = args.number('accepted', 0)
+        return keyedPut({ name, accepted, timeoutMs }, key, value, args.flag('if-absent'))
+      }
       const firstOutstanding = args.number('outstanding', sequence)
       const write = { session, sequence, firstOutstanding, timeoutMs }
       return put(write, key, value, args.flag('if-absent'))

@@ -331,6 +331,32 @@ export function put(
   return { type: 'command', command, timeoutMs }
 }
 
+/** A write under a name of its own; its request is told from others by its value alone. */
+export function keyedPut(
+  write: { readonly name: string; readonly accepted: number; readonly timeoutMs?: number },
+  key: string,
+  value: string,
+  onlyIfAbsent = false,
+): ServiceRequest {
+  const operation = encodeKvOperation({
+    type: 'put',
+    key: textBytes(key),
+    value: textBytes(value),
+    condition: { type: onlyIfAbsent ? 'absent' : 'none' },
+  })
+  const hashes = new Uint8Array(64)
+  hashes.set(textBytes(write.name).subarray(0, 32))
+  hashes.set(textBytes(value).subarray(0, 32), 32)
+  const command = encodeCommand({
+    kind: 'keyed',
+    session: 0,
+    sequence: write.accepted,
+    firstOutstanding: 0,
+    operation: Uint8Array.from([...hashes, ...operation]),
+  })
+  return { type: 'command', command, timeoutMs: write.timeoutMs ?? 10_000 }
+}
+
 export function get(
   key: string,
   options: { readonly timeoutMs?: number; readonly consistency?: 'linearizable' | 'stale' } = {},

@@ -39,7 +39,10 @@ const RULES: Readonly<Record<number, readonly RegExp[]>> = {
     /a reordered or repeated AppendResponse is harmless/,
   ],
   10: [/a timeout is not a failure/, /the retry is exactly once across a change of leader/],
-  11: [/clocks that run ahead, stand still or jump break nothing/],
+  11: [
+    /clocks that run ahead, stand still or jump break nothing/,
+    /session expiry follows log time, never a local clock/,
+  ],
   12: [
     /a failed fsync is fatal/,
     /only the last batch can be torn/,
@@ -67,7 +70,20 @@ const SECTIONS = [
   '7',
   '8',
 ] as const
-const THESIS = ['3.10', '4.1', '4.2.1', '4.2.2', '4.2.3', '4.3', '5', '6.2', '6.4', '9.6', '10.2.1']
+const THESIS = [
+  '3.10',
+  '4.1',
+  '4.2.1',
+  '4.2.2',
+  '4.2.3',
+  '4.3',
+  '5',
+  '6.2',
+  '6.3',
+  '6.4',
+  '9.6',
+  '10.2.1',
+]
 
 const FIGURES = [
   /figure 2, state/,
@@ -117,6 +133,7 @@ const HAZARDS = [
   /a leader without quorum still heartbeats one node/,
   /a leader with a quorum of links is never deposed/,
   /a node of a higher term answers lower-term messages/,
+  /a new leader's clock is ahead, or a stall: all sessions expire/,
 ]
 
 const DECLARED =

@@ -3,11 +3,12 @@ import fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { type Command, decodeOutcome, encodeCommand } from '../../client/protocol.ts'
+import { SESSION_IDLE_MS } from '../../client/session.ts'
 import { AppliedState } from '../../node/applied-state.ts'
 import { decodeLogTime, encodeLogTime, LogClock } from '../../node/log-clock.ts'
 import { KvMachine } from '../../node/machine/kv.ts'
 import type { Entry, EntryKind } from '../../node/raft/types.ts'
-import { SESSIONS_MAX, Sessions } from '../../node/sessions.ts'
+import { SESSION_TTL_MS, SESSIONS_MAX, Sessions } from '../../node/sessions.ts'
 import {
   openSession,
   outcomeOf,
@@ -171,6 +172,10 @@ expiry(
     assert.equal([gone.timeMs, gone.dueMs], [6000, null])
   },
 )
+
+expiry('no client uses a session that is old enough to have expired', () => {
+  assert.ok(SESSION_IDLE_MS * 10 < SESSION_TTL_MS)
+})
 
 // --- the leader's clock -----------------------------------------------------------------------------------------------
 

@@ -404,6 +404,14 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     breaks: 'rule 10',
   },
   {
+    name: 'a snapshot takes every session for one in use',
+    file: 'node/sessions.ts',
+    find: '      record.u8(session.used ? 1 : 0)\n',
+    replace: '      record.u8(1)\n',
+    breaks: 'rule 11',
+    check: 'state-hash',
+  },
+  {
     name: 'the snapshot of before goes when another is loaded, not when its base is durable',
     file: 'node/snapshot-driver.ts',
     find: '    this.#installing = info\n',

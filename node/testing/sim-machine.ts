@@ -63,6 +63,11 @@ export interface MachineOptions {
   readonly turnUs: number
 }
 
+interface KeyPair {
+  readonly publicKey: Uint8Array
+  readonly secretKey: Uint8Array
+}
+
 /** What the owner of the world is told. */
 export interface MachineHooks {
   /** A process handled the inputs of a turn. */
@@ -95,6 +100,11 @@ export class SimMachine {
   readonly disk: SimDisk
   readonly mood: DiskMood = { ioPpm: 0, fullPpm: 0, writeUsMin: 100, writeUsMax: 400, hangUs: 0 }
   process: SimProcess | null = null
+  /** As of the next start. */
+  mayFound: boolean
+  /** Of the first identity that was made here. */
+  #keys: KeyPair | null = null
+  #keepsKeys = false
   /** Why the last start was refused. */
   refusal: StorageError | null = null
   starts = 0
@@ -104,6 +114,7 @@ export class SimMachine {
     this.options = options
     this.dice = dice
     this.disk = new SimDisk(dice)
+    this.mayFound = options.mayFound
   }
 
   get index(): number {
@@ -132,6 +143,20 @@ export class SimMachine {
       this.world.hooks.refused?.(this, error)
     }
     return this.process !== null
+  }
+
+  /** Everything it had is gone. What starts here next is somebody new, with `keepKey` under the key of before. */
+  wipe(keepKey: boolean): void {
+    this.kill('killed')
+    this.disk.erase('')
+    this.#keepsKeys = keepKey
+  }
+
+  /** For an identity that is made anew. */
+  makeKeyPair(): KeyPair {
+    const kept = this.#keepsKeys ? this.#keys : null
+    this.#keys = kept ?? keyPair(this.dice.hex(64), this.dice.hex(64))
+    return this.#keys
   }
 
   /** kill -9, or, with `powerCut`, the machine itself goes dark and nobody is told. */
@@ -228,7 +253,7 @@ export class SimProcess implements EndpointOwner {
     const { disk, dice, options, world } = machine
     disk.attach(this.#fate())
     this.#identity = openIdentity(disk, DATA_DIRECTORY, {
-      makeKeyPair: () => keyPair(dice.hex(64), dice.hex(64)),
+      makeKeyPair: () => machine.makeKeyPair(),
       makeStorageId: () => Buffer.from(dice.hex(32), 'hex'),
       name: options.name,
     })
@@ -352,7 +377,7 @@ export class SimProcess implements EndpointOwner {
         bootId: this.bootId,
         expect: options.expect,
         founders: null,
-        mayFound: options.mayFound,
+        mayFound: this.machine.mayFound,
         inviteClusterId: options.inviteClusterId ?? null,
         settings: { expect: options.expect },
         random: (bound) => dice.below(bound),
@@ -447,10 +472,7 @@ export class SimProcess implements EndpointOwner {
 }
 
 /** Not a pair that could sign: links are believed here, not proved. */
-function keyPair(
-  publicKey: string,
-  seed: string,
-): { publicKey: Uint8Array; secretKey: Uint8Array } {
+function keyPair(publicKey: string, seed: string): KeyPair {
   return {
     publicKey: Buffer.from(publicKey, 'hex'),
     secretKey: Buffer.from(seed + publicKey, 'hex'),

@@ -87,12 +87,8 @@ function stickLeader({ world, until }: FaultTools): boolean {
 
 /** The machine is down, and its disk is found damaged when it comes back. */
 function ruin(kind: DiskFault, machine: SimMachine, tools: FaultTools): boolean {
-  const { dice, ruined, members, options } = tools.world
-  const founders = members()
-  if (founders === null || !founders.includes(machine.index)) return false
-  if (!ruined.has(machine.index) && ruined.size >= Math.floor((founders.length - 1) / 2)) {
-    return false
-  }
+  const { dice, ruined, mayLose, options } = tools.world
+  if (!ruined.has(machine.index) && !mayLose(machine)) return false
   const inLog = (path: string): boolean => path.startsWith(WAL)
   if (!machine.disk.paths().some(inLog)) return false
   machine.kill('killed')

@@ -9,6 +9,7 @@ import type { SimMachine } from '../../node/testing/sim-machine.ts'
 import { CALM, type SimNetwork } from '../../node/testing/sim-network.ts'
 import type { Timeline } from '../../node/testing/timeline.ts'
 import { DISK_FAULTS, strikeDisk } from './disk-faults.ts'
+import { MEMBER_FAULTS, splitJoint, strikeMembers } from './member-faults.ts'
 import { NETWORK_FAULTS, strikeNetwork } from './network-faults.ts'
 import { FAULT_KINDS, type FaultKind, type SimOptions } from './options.ts'
 
@@ -20,13 +21,19 @@ export interface FaultWorld {
   readonly options: SimOptions
   /** Machines whose disk is damaged for good: they must refuse to start, or come back unharmed. */
   readonly ruined: Set<number>
-  /** The founders, once there is a cluster that all of them are bound to. */
-  readonly members: () => readonly number[] | null
+  /** Machines whose node was removed from the cluster and has stopped. */
+  readonly removed: ReadonlySet<number>
+  /** What this machine's disk holds may be lost for good: the others can still decide, and always will be able to. */
+  readonly mayLose: (machine: SimMachine) => boolean
+  /** The machine is down and its disk is empty; it is invited to what its next start finds. */
+  readonly wipe: (machine: SimMachine, keepKey: boolean) => void
   readonly leader: () => SimMachine | null
   /** So many of those who come to lead are killed soon after. */
   readonly doomLeaders: (count: number) => void
   /** False: not now, or never in this world. */
   readonly corrupt: (machine: SimMachine) => boolean
+  /** The next change of the voters is cut in two. */
+  readonly armSplit: () => void
   /** Clients come to this machine and ask for something. */
   readonly visit: (machine: SimMachine, what: 'read' | 'write') => void
   readonly count: (fault: string) => void
@@ -83,6 +90,11 @@ export class Faults {
     this.#isOver = true
   }
 
+  /** A leader has just entered a joint configuration, which nobody else knows yet. */
+  split(leader: SimMachine): void {
+    if (!this.#isOver) splitJoint(leader, this.#tools)
+  }
+
   #draw(): FaultKind {
     let roll = this.#world.dice.below(this.#total)
     for (const [kind, weight] of this.#kinds) {
@@ -122,6 +134,7 @@ export class Faults {
   #perform(kind: FaultKind): boolean {
     if (isOf(NETWORK_FAULTS, kind)) return strikeNetwork(kind, this.#tools)
     if (isOf(DISK_FAULTS, kind)) return strikeDisk(kind, this.#tools)
+    if (isOf(MEMBER_FAULTS, kind)) return strikeMembers(kind, this.#tools)
     if (kind === 'corruptState') return this.#world.corrupt(this.#target())
     return this.#onProcess(kind)
   }

@@ -2,22 +2,26 @@
  * The kind half of a world: everything is mended, for all or only for as many as a majority needs, and then there must be progress
  * within a bound. What is asked here is liveness; what must never be false is asked by the oracle all the time.
  */
-import { majority } from '../../node/raft/quorum.ts'
+import { type PeerId, peerIdOf } from '../../node/raft/types.ts'
+import type { Replica } from '../../node/replica.ts'
 import { Dice } from '../../node/testing/dice.ts'
 import type { SimMachine } from '../../node/testing/sim-machine.ts'
 import type { Timeline } from '../../node/testing/timeline.ts'
+import { isQuorum } from './configurations.ts'
 import type { Corruption } from './corruption.ts'
 import { SimFailure } from './failure.ts'
 import type { SimOptions } from './options.ts'
+import type { Oracle } from './oracle.ts'
+import type { Roster } from './roster.ts'
 import { PROBE } from './wire.ts'
 
 export interface HealingWorld {
   readonly options: SimOptions
   readonly timeline: Timeline
   readonly machines: readonly SimMachine[]
-  readonly ruined: ReadonlySet<number>
+  readonly roster: Roster
+  readonly oracle: Oracle
   readonly corruption: Corruption
-  readonly members: () => readonly number[] | null
   /** Lets the world live until then, or until it has failed or `stop` holds. */
   readonly until: (atUs: number, stop: () => boolean) => void
   readonly hasFailed: () => boolean
@@ -35,7 +39,7 @@ const SETTLE_US = 2 * SECOND_US
 export class Healing {
   readonly #world: HealingWorld
   /** Who must be well. */
-  readonly #core: readonly SimMachine[]
+  #core: readonly SimMachine[]
   readonly #endUs: number
 
   constructor(world: HealingWorld) {
@@ -52,7 +56,7 @@ export class Healing {
     }
   }
 
-  /** Whoever supervises a node of the core starts it again. */
+  /** Whoever supervises a node of the core starts it again, unless it was removed. */
   ended(machine: SimMachine): void {
     if (this.#core.includes(machine)) this.#startSurely(machine)
   }
@@ -64,10 +68,11 @@ export class Healing {
     if (hasFailed()) return
     count('kind: seconds to agree', Math.ceil((timeline.nowUs - startedUs) / SECOND_US))
     // The cluster is of use again: through every node that belongs to it.
-    const members = this.#core.filter((one) => one.process?.runtime?.replica?.committed != null)
+    const members = this.#core.filter((machine) => this.#memberOn(machine) !== null)
     for (const machine of members) this.#probe(machine)
     // Hashes are noted every few entries.
-    const { length: voters } = this.#world.members() ?? []
+    const { configuration } = this.#world.oracle.configurations.newest?.record ?? {}
+    const voters = configuration?.voters.length ?? 0
     const why = (): string | null => corruption.unnoticed(members, voters)
     for (let i = 0; i < 40 && why() !== null; i++) this.#probe(members[0] as SimMachine)
     if (!hasFailed()) this.#waitFor(() => this.#disagreement() ?? why())
@@ -78,6 +83,7 @@ export class Healing {
     const { timeline, until, hasFailed } = this.#world
     until(timeline.nowUs + SETTLE_US, () => false)
     while (!hasFailed()) {
+      this.#widen()
       const missing = why()
       if (missing === null) return
       if (timeline.nowUs >= this.#endUs) {
@@ -87,16 +93,56 @@ export class Healing {
     }
   }
 
-  /** Everybody who can be, or a majority of the founders. Those that founded nothing yet need each other. */
+  /**
+   * Everybody who can be, or as few as can decide whatever configuration is in some log. Those that founded nothing yet need each
+   * other.
+   */
   #chooseCore(): SimMachine[] {
-    const { options, machines, ruined } = this.#world
-    const members = this.#world.members()
-    const able = machines.filter(({ index }) => !ruined.has(index))
-    if (options.healAll || members === null) return able
+    const { options, machines, roster } = this.#world
+    const able = machines.filter(({ index }) => !roster.ruined.has(index))
+    if (options.healAll || !roster.isFounded) return able
     const dice = new Dice(options.seed ^ 0xc02e)
-    const well = dice.shuffle(able.filter(({ index }) => members.includes(index)))
-    const least = majority(members.length)
+    const well = dice.shuffle(this.#able())
+    let least = 1
+    while (least < well.length && !this.#decides(well.slice(0, least))) least++
     return well.slice(0, dice.between(least, Math.max(well.length, least)))
+  }
+
+  /**
+   * A change that had its answers when the world became kind may come into a log only now; then whoever it needs must live, or nobody
+   * could ever decide again.
+   */
+  #widen(): void {
+    const { roster, count } = this.#world
+    const more = this.#able().filter((machine) => !this.#core.includes(machine))
+    while (roster.isFounded && more.length > 0 && !this.#decides(this.#core)) {
+      const machine = more.shift() as SimMachine
+      count('kind: one more is needed', 1)
+      this.#core = [...this.#core, machine]
+      this.#startSurely(machine)
+    }
+  }
+
+  #decides(machines: readonly SimMachine[]): boolean {
+    const { roster, oracle } = this.#world
+    const peers = new Set(machines.map(({ index }) => roster.peerOn(index)))
+    return isQuorum(oracle.configurations.halves(oracle.commitIndex), (peer) => peers.has(peer))
+  }
+
+  /** Machines of members whose disk is not lost. */
+  #able(): SimMachine[] {
+    const { machines, roster } = this.#world
+    const members = this.#members()
+    return machines.filter(
+      ({ index }) => !roster.ruined.has(index) && members.has(roster.peerOn(index) ?? ''),
+    )
+  }
+
+  /** Of every configuration that may be in force. */
+  #members(): Set<PeerId> {
+    const { configurations, commitIndex } = this.#world.oracle
+    const newest = configurations.newest?.record.configuration.members ?? []
+    return new Set([...newest.map(peerIdOf), ...configurations.halves(commitIndex).flat()])
   }
 
   #startSurely(machine: SimMachine): void {
@@ -106,29 +152,75 @@ export class Healing {
     throw new SimFailure('liveness', 'start', `${machine.options.name} does not start: ${text}`)
   }
 
-  /** Null: all members of the core follow one leader, have applied the same, and no client waits. */
+  /** Null: all members in the core follow one leader, have applied the same, the others know what they are, and no client waits. */
   #disagreement(): string | null {
-    const { corruption } = this.#world
     const leaders = new Set<string>()
-    let commit: number | null = null
-    for (const { process, options } of this.#core) {
-      const { name } = options
-      const runtime = process?.runtime ?? null
-      if (process === null || runtime === null) return `${name} is not running`
-      if (runtime.clusterId === null) return `${name} belongs to no cluster`
-      const { replica } = runtime
-      if (replica === null || replica.committed === null) continue
-      const { raft } = replica
-      const isAside = corruption.isCorrupt(process) && replica.comparison.quarantined
-      if (!isAside && !runtime.readiness().ready) return `${name}: ${runtime.readiness().reason}`
-      leaders.add(raft.leader ?? '')
-      commit ??= raft.log.commitIndex
-      if (raft.log.commitIndex !== commit || raft.log.appliedIndex !== commit) {
-        return `${name} is at index ${raft.log.appliedIndex}/${raft.log.commitIndex}, another at ${commit}`
-      }
+    const { newest } = this.#world.oracle.configurations
+    if (newest !== null && newest.record.configuration.votersOutgoing.length > 0) {
+      return `configuration ${newest.index} is joint and was not left`
+    }
+    for (const machine of this.#core) {
+      const why = this.#isWell(machine)
+      if (why !== null) return why
+      const raft = this.#memberOn(machine)?.raft
+      if (raft !== undefined) leaders.add(raft.leader ?? '')
     }
     if (leaders.size !== 1) return `${leaders.size} leaders are followed`
+    const unsettled = this.#unsettled()
+    if (unsettled !== null) return unsettled
     return this.#world.idle() ? null : 'clients wait for answers'
+  }
+
+  #isWell(machine: SimMachine): string | null {
+    const { corruption, oracle, roster } = this.#world
+    const { process, options } = machine
+    const { name } = options
+    const runtime = process?.runtime ?? null
+    const isRemoved = roster.removed.has(machine.index)
+    if (process === null || runtime === null) return isRemoved ? null : `${name} is not running`
+    if (oracle.configurations.isRemoved(process.storageId)) return `${name} was removed, and runs`
+    if (runtime.clusterId === null) return `${name} belongs to no cluster`
+    const replica = this.#memberOn(machine)
+    if (replica === null) return null
+    const { log } = replica.raft
+    const isAside = corruption.isCorrupt(process) && replica.comparison.quarantined
+    if (!isAside && !runtime.readiness().ready) return `${name}: ${runtime.readiness().reason}`
+    const commit = oracle.commitIndex
+    if (log.commitIndex === commit && log.appliedIndex === commit) return null
+    return `${name} is at index ${log.appliedIndex}/${log.commitIndex}, and ${commit} is committed`
+  }
+
+  /** With everybody well, the autopilot has let in who waits, and made the number of voters odd. */
+  #unsettled(): string | null {
+    const { options, oracle, corruption } = this.#world
+    const { autopilot, healAll } = options
+    if (autopilot === null || !healAll) return null
+    const { settings, configuration } = oracle.configurations.newest?.record ?? {}
+    const { voters = [], learners = [] } = configuration ?? {}
+    const votersMax = Number(settings?.maxVoters ?? autopilot.maxVoters)
+    const living = this.#core.filter(({ process }) => process !== null)
+    const outside = living.filter((machine) => this.#memberOn(machine) === null)
+    if (autopilot.admit === 'auto' && outside.length > 0) {
+      return `${outside.map((one) => one.options.name).join(', ')} waits for admission`
+    }
+    const able = living.filter((machine) => {
+      const id = this.#memberOn(machine)?.committed?.configuration.members.find(
+        (one) => peerIdOf(one) === machine.process?.peer,
+      )?.memberId
+      return id !== undefined && learners.includes(id)
+    })
+    // A machine whose state is in doubt gets no vote.
+    const isAble = able.some(({ process }) => process !== null && !corruption.isCorrupt(process))
+    const isEven = voters.length % 2 === 0 && voters.length < votersMax
+    return isEven && isAble ? `${voters.length} vote, and another one could` : null
+  }
+
+  /** Null unless it is a member by the newest committed configuration. */
+  #memberOn({ process }: SimMachine): Replica | null {
+    const replica = process?.runtime?.replica ?? null
+    const members = this.#world.oracle.configurations.newest?.record.configuration.members ?? []
+    const isMember = process !== null && members.some((one) => peerIdOf(one) === process.peer)
+    return isMember ? replica : null
   }
 
   /** A write through this node, asked again where it is refused or cut off: a client would do the same. */

@@ -4,6 +4,7 @@
  * only.
  */
 
+import type { AutopilotDefaults } from '../../node/autopilot-driver.ts'
 import { KEY_TTL_MS } from '../../node/idempotency-keys.ts'
 import type { RuntimeLimits } from '../../node/runtime.ts'
 import { SESSION_TTL_MS } from '../../node/sessions.ts'
@@ -45,6 +46,10 @@ export const FAULT_KINDS = [
   'truncate',
   'wipe',
   'transfer',
+  'replaceMachine',
+  'loseDisk',
+  'returnRemoved',
+  'splitJoint',
   'corruptState',
 ] as const
 export type FaultKind = (typeof FAULT_KINDS)[number]
@@ -73,6 +78,15 @@ export interface ClientOptions {
   readonly keyedPpt: number
 }
 
+/** Somebody who changes the members. */
+export interface OperatorOptions {
+  readonly works: boolean
+  readonly pauseUsMin: number
+  readonly pauseUsMax: number
+  readonly timeoutMs: number
+  readonly hasAutopilot: boolean
+}
+
 export interface SimOptions {
   readonly seed: number
   readonly preset: Preset
@@ -82,6 +96,8 @@ export interface SimOptions {
   readonly candidates: number
   /** Further machines that came by an invitation. */
   readonly guests: number
+  /** And those that are started when there is a cluster, to join it. */
+  readonly joiners: number
   readonly startUsMax: number
   readonly cruelUs: number
   /** After healing, the world must have agreed within this time. */
@@ -99,6 +115,9 @@ export interface SimOptions {
   readonly segmentBytes: number
   readonly limits: Partial<RuntimeLimits>
   readonly clients: ClientOptions
+  readonly operator: OperatorOptions
+  /** Null: the members change only when the operator asks for it. */
+  readonly autopilot: AutopilotDefaults | null
   /** Chance that two machines cannot reach each other at first, for up to `strangersUsMax`. */
   readonly strangersPpm: number
   readonly strangersUsMax: number
@@ -111,6 +130,16 @@ export interface SimOptions {
 }
 
 const SECOND_US = 1_000_000
+/** Not in `lite`. */
+const TOO_BAD: readonly FaultKind[] = [
+  'rot',
+  'truncate',
+  'wipe',
+  'brokenDisk',
+  'powerCut',
+  'replaceMachine',
+  'loseDisk',
+]
 
 /** `nodes` fixes the number of founders, with no candidate beside them. */
 export function drawOptions(seed: number, preset: Preset, nodes: number | null = null): SimOptions {
@@ -136,7 +165,7 @@ function drawWorld(seed: number, preset: Preset, nodes: number | null): SimOptio
   // An fsync that takes longer than a tick, for as long as the world stands.
   const isSlow = dice.below(16) === 0
   const heartbeatMs = dice.pick([100, 100, 100, 50, 200])
-  const options: SimOptions = {
+  const options = {
     seed,
     preset,
     expect,
@@ -165,7 +194,8 @@ function drawWorld(seed: number, preset: Preset, nodes: number | null): SimOptio
     faultsAtOnceMax: dice.between(1, 1 + severity),
     faults: isFounding ? foundingFaults(drawFaults(dice, preset)) : drawFaults(dice, preset),
   }
-  return withLogTime(options, new Dice(seed + LOG_TIME_DICE))
+  const members = drawMembers(new Dice(seed + MEMBERS_DICE), preset, nodes)
+  return withLogTime({ ...options, ...members }, new Dice(seed + LOG_TIME_DICE))
 }
 
 /** How long sessions and keys live in this world. */
@@ -176,6 +206,7 @@ export function livesOf({ limits }: SimOptions): ModelLives {
 
 /** With dice of its own, so that the worlds of before are the same in everything else. */
 const LOG_TIME_DICE = 0x7a3e
+const MEMBERS_DICE = 0x3e3b
 
 /** In half of the worlds sessions and keys live for seconds, and some writes go without a session. */
 function withLogTime(options: SimOptions, dice: Dice): SimOptions {
@@ -267,6 +298,30 @@ function drawClients(dice: Dice, preset: Preset): ClientOptions {
   }
 }
 
+/** Who changes the members in this world, and how many machines come late. */
+function drawMembers(
+  dice: Dice,
+  preset: Preset,
+  nodes: number | null,
+): Pick<SimOptions, 'joiners' | 'operator' | 'autopilot'> {
+  const autopilot = {
+    maxVoters: dice.pick([1, 3, 5, 5, 5, 7]),
+    replaceAfterMs: dice.magnitude(3000, 60_000),
+    admit: dice.pick(['auto', 'auto', 'approve'] as const),
+  }
+  const hasAutopilot = dice.below(2) === 0
+  const pauseUsMin = dice.magnitude(SECOND_US / 10, 2 * SECOND_US)
+  const operator = {
+    works: dice.below(4) < { lite: 1, default: 2, hell: 3 }[preset],
+    pauseUsMin,
+    pauseUsMax: pauseUsMin + dice.magnitude(SECOND_US, 8 * SECOND_US),
+    timeoutMs: dice.pick([2000, 10_000]),
+    hasAutopilot,
+  }
+  const joiners = nodes === null && (operator.works || hasAutopilot) ? dice.below(4) : 0
+  return { joiners, operator, autopilot: hasAutopilot ? autopilot : null }
+}
+
 /** Half of the kinds are missing from each world; in `hell` nothing is. */
 function drawFaults(dice: Dice, preset: Preset): Record<FaultKind, number> {
   const weights = {} as Record<FaultKind, number>
@@ -274,11 +329,7 @@ function drawFaults(dice: Dice, preset: Preset): Record<FaultKind, number> {
     const weight = dice.magnitude(1, 64)
     weights[kind] = preset === 'hell' || dice.below(2) === 0 ? weight : 0
   }
-  if (preset === 'lite') {
-    for (const kind of ['rot', 'truncate', 'wipe', 'brokenDisk', 'powerCut'] as const) {
-      weights[kind] = 0
-    }
-  }
+  if (preset === 'lite') for (const kind of TOO_BAD) weights[kind] = 0
   return weights
 }
 

@@ -1,15 +1,15 @@
 /**
  * The checks that look at every node at once (paper, figure 3; CORRECTNESS, checkers): one leader a term, log matching, leader
- * completeness, state machine safety, a committed prefix that never changes and lies on a majority of disks, equal state hashes, one
- * cluster. It is asked after each turn of each process, and does work only for what has changed there since.
+ * completeness, state machine safety, a committed prefix that never changes and lies on a majority of disks (in a joint configuration
+ * of both halves), leaders with the votes of such a majority, equal state hashes, one cluster. It is asked after each turn of each process, and does work only for what has changed there since.
  */
 import { equalBytes } from '../../client/bytes.ts'
 import { checkDeeply } from '../../node/raft/checks.ts'
 import type { RaftLog } from '../../node/raft/log.ts'
-import { majority } from '../../node/raft/quorum.ts'
 import type { Raft } from '../../node/raft/raft.ts'
-import { type Entry, type Index, type PeerId, peerIdOf, type Term } from '../../node/raft/types.ts'
+import type { Entry, Index, PeerId, Term } from '../../node/raft/types.ts'
 import type { SimProcess } from '../../node/testing/sim-machine.ts'
+import { Configurations, halvesOf, isQuorum, type KnownConfiguration } from './configurations.ts'
 import type { DurableLog } from './durability.ts'
 import { wrong } from './failure.ts'
 import { Model, type ModelLives } from './model.ts'
@@ -34,6 +34,8 @@ interface Cursor {
   appliedIndex: Index
   /** The term it led when it was last looked at; 0: it did not lead. */
   ledTerm: Term
+  /** Configurations that came into its log in this turn and were in no other before. */
+  readonly fresh: Entry[]
   turns: number
 }
 
@@ -43,6 +45,7 @@ const DEEP_EVERY = 1024
 
 export class Oracle {
   readonly model: Model
+  readonly configurations = new Configurations()
   readonly #durable: (peer: PeerId) => DurableLog | undefined
   /** The world itself has spoilt its state. */
   readonly #isCorrupt: (process: SimProcess) => boolean
@@ -100,6 +103,10 @@ export class Oracle {
     this.#checkLog(process, raft, cursor)
     if (raft.role === 'leader') this.#checkLeader(process, raft)
     if (raft.log.commitIndex > cursor.commitIndex) this.#checkCommits(process, raft, cursor)
+    for (const entry of cursor.fresh) {
+      this.configurations.entered(entry, before(raft, entry.index), this.commitIndex)
+    }
+    cursor.fresh.length = 0
     cursor.ledTerm = raft.role === 'leader' ? raft.term : 0
     if (raft.log.appliedIndex > cursor.appliedIndex) {
       cursor.appliedIndex = raft.log.appliedIndex
@@ -116,7 +123,15 @@ export class Oracle {
   #cursorOf(process: SimProcess): Cursor {
     const known = this.#cursors.get(process)
     if (known !== undefined) return known
-    const fresh = { terms: [], baseIndex: 0, commitIndex: 0, appliedIndex: 0, ledTerm: 0, turns: 0 }
+    const fresh = {
+      terms: [],
+      baseIndex: 0,
+      commitIndex: 0,
+      appliedIndex: 0,
+      ledTerm: 0,
+      fresh: [],
+      turns: 0,
+    }
     this.#cursors.set(process, fresh)
     return fresh
   }
@@ -165,6 +180,11 @@ export class Oracle {
     if (known === self) return
     if (known !== undefined) wrong('one-leader', `two leaders in term ${term}`)
     this.#leaders.set(term, self)
+    const voted = (peer: PeerId): boolean => this.#durable(peer)?.hasVote(term, self) === true
+    if (!isQuorum(halvesOf(tracker.configuration), voted)) {
+      const { name } = process.machine.options
+      wrong('elected', `${name} leads term ${term} without the votes of a majority`)
+    }
     for (let at = this.#committed.length - 1; at >= 0; at--) {
       const { entry, knownAt } = this.#committed[at] as Committed
       if (knownAt >= term) continue
@@ -195,8 +215,10 @@ export class Oracle {
       terms.push(entry.term)
       const key = index * TERMS_MAX + entry.term
       const known = this.#entries.get(key)
-      if (known === undefined) this.#entries.set(key, { entry, previousTerm })
-      else if (!isSame(known.entry, entry) || known.previousTerm !== previousTerm) {
+      if (known === undefined) {
+        this.#entries.set(key, { entry, previousTerm })
+        if (entry.kind === 'configuration') cursor.fresh.push(entry)
+      } else if (!isSame(known.entry, entry) || known.previousTerm !== previousTerm) {
         const name = process.machine.options.name
         wrong('log-matching', `entry ${index} of term ${entry.term} differs on ${name}`)
       }
@@ -243,22 +265,26 @@ export class Oracle {
   #commit(raft: Raft, entry: Entry): void {
     this.#committed.push({ entry, knownAt: this.#highestTerm })
     this.model.apply(entry)
+    const at = before(raft, entry.index + 1)
     // The founding entry is committed by founding.
-    if (entry.index === 1) return
-    const { configuration } = raft.tracker
-    const voters = configuration.members.filter(({ memberId }) =>
-      configuration.voters.includes(memberId),
-    )
-    const saved = voters.filter(
-      (member) => this.#durable(peerIdOf(member))?.holds(entry.index, entry.term) === true,
-    )
-    if (saved.length < majority(voters.length)) {
-      wrong(
-        'commit-durable',
-        `entry ${entry.index} was committed with ${saved.length} of ${voters.length} disks`,
-      )
-    }
+    if (entry.index > 1 && at !== null) this.#checkDisks(entry, at)
+    if (entry.kind === 'configuration') this.configurations.committed(entry)
   }
+
+  #checkDisks({ index, term }: Entry, at: KnownConfiguration): void {
+    const holds = (peer: PeerId): boolean => this.#durable(peer)?.holds(index, term) === true
+    const possible = this.configurations.inForce(index, at)
+    if (possible.some((configuration) => isQuorum(halvesOf(configuration), holds))) return
+    const voters = halvesOf(at.record.configuration)
+    const saved = voters.map((half) => `${half.filter(holds).length} of ${half.length}`)
+    wrong('commit-durable', `entry ${index} was committed with ${saved.join(' and ')} disks`)
+  }
+}
+
+/** The newest configuration of this log in front of `index`. */
+function before({ log }: Raft, index: Index): KnownConfiguration | null {
+  const at = log.configurationAt(index - 1)
+  return at === null ? null : { ...at, term: log.termAt(at.index) ?? 0 }
 }
 
 function isSame(a: Entry, b: Entry): boolean {

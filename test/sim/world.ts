@@ -2,8 +2,9 @@
  * One simulated world: machines that run the production node, a network and disks that fail, clients that write and read, and the
  * checks that watch all of it. First cruel, then kind: nothing false may ever happen, and after healing there must be progress.
  */
+import { isJoint } from '../../node/raft/change.ts'
 import { listenToMarks } from '../../node/raft/marks.ts'
-import type { PeerId } from '../../node/raft/types.ts'
+import type { Raft } from '../../node/raft/raft.ts'
 import { Dice } from '../../node/testing/dice.ts'
 import { SimMachine, type SimProcess } from '../../node/testing/sim-machine.ts'
 import { SimNetwork } from '../../node/testing/sim-network.ts'
@@ -11,15 +12,16 @@ import { Timeline } from '../../node/testing/timeline.ts'
 import type { PeerFrame } from '../../node/transport/transport.ts'
 import { Clients } from './clients.ts'
 import { Corruption } from './corruption.ts'
-import { DurableLog } from './durability.ts'
 import { SimFailure, wrong } from './failure.ts'
 import { Faults, mend } from './faults.ts'
 import { Healing } from './healing.ts'
 import type { Operation } from './history.ts'
 import { checkLinearizable, explain } from './linearizable.ts'
+import { Operator } from './operator.ts'
 import { livesOf, type SimOptions } from './options.ts'
 import { Oracle } from './oracle.ts'
 import { RollingHash } from './rolling-hash.ts'
+import { Roster } from './roster.ts'
 import { describeFrame } from './story.ts'
 import { recode } from './wire.ts'
 
@@ -43,6 +45,8 @@ export interface SimResult {
 /** What the search for an order may cost a seed; beyond it the run says so. */
 const HISTORY_STATES_MAX = 200_000
 const SECOND_US = 1_000_000
+/** Late machines come when there may be a cluster. */
+const JOIN_US_MIN = 6 * SECOND_US
 
 export class SimWorld {
   readonly options: SimOptions
@@ -53,10 +57,8 @@ export class SimWorld {
   readonly #clients: Clients
   readonly #faults: Faults
   readonly #corruption = new Corruption()
-  readonly #durable: DurableLog[]
-  /** By replica, once its identity was seen. */
-  readonly #logs = new Map<PeerId, DurableLog>()
-  readonly #ruined = new Set<number>()
+  readonly #roster: Roster
+  readonly #operator: Operator
   readonly #counts = new Map<string, number>()
   readonly #history: Operation[] = []
   readonly #hash = new RollingHash()
@@ -67,15 +69,18 @@ export class SimWorld {
   /** So many leaders to come have little time left. */
   #doomed = 0
   #doomedTerm = 0
+  /** So many changes of the voters to come are cut in two. */
+  #splits = 0
 
   /** `tell`: hears the story of the world, line by line. */
   constructor(options: SimOptions, tell: ((text: string) => void) | null = null) {
     this.options = options
     this.#tell = tell
     const dice = new Dice(options.seed ^ 0x5eed)
-    const [networkSeed, diskSeed, workloadSeed, faultSeed] = Array.from({ length: 4 }, () =>
-      dice.next(),
-    ) as [number, number, number, number]
+    const [networkSeed, diskSeed, workloadSeed, faultSeed, operatorSeed] = Array.from(
+      { length: 5 },
+      () => dice.next(),
+    ) as [number, number, number, number, number]
     this.#network = new SimNetwork(this.timeline, new Dice(networkSeed), options.weather, {
       recode: options.useCodec ? recode : null,
       sent: (from, to, frames) => this.#sent(from as SimProcess, to as SimProcess, frames),
@@ -83,12 +88,12 @@ export class SimWorld {
       fault: (kind) => this.#count(`network: ${kind}`),
     })
     const disks = new Dice(diskSeed)
-    const total = options.candidates + options.guests
-    this.#durable = Array.from({ length: total }, (_, i) => new DurableLog(`n${i + 1}`))
+    const total = options.candidates + options.guests + options.joiners
+    this.#roster = new Roster(total, options.expect)
     this.machines = Array.from({ length: total }, (_, i) => this.#makeMachine(i, disks, dice))
     this.#oracle = new Oracle(
       livesOf(options),
-      (peer) => this.#logs.get(peer),
+      (peer) => this.#roster.diskOf(peer),
       (process) => this.#corruption.isCorrupt(process),
     )
     this.#clients = new Clients({
@@ -101,19 +106,35 @@ export class SimWorld {
       note: (operation) => this.#history.push(operation),
       count: (what) => this.#count(what),
     })
+    this.#operator = new Operator({
+      timeline: this.timeline,
+      dice: new Dice(operatorSeed),
+      oracle: this.#oracle,
+      options: options.operator,
+      machines: this.machines,
+      processes: () => this.#serving(),
+      canDecide: (halves) => this.#roster.canDecide(halves),
+      count: (what) => this.#count(what),
+      tell: (text) => this.#say(text),
+    })
     this.#faults = new Faults({
       timeline: this.timeline,
       dice: new Dice(faultSeed),
       network: this.#network,
       machines: this.machines,
       options,
-      ruined: this.#ruined,
-      members: () => this.#members(),
+      ruined: this.#roster.ruined,
+      removed: this.#roster.removed,
+      mayLose: (machine) => this.#mayLose(machine),
+      wipe: (machine, keepKey) => this.#roster.wipe(machine, keepKey),
       leader: () => this.#leader(),
       doomLeaders: (count) => {
         this.#doomed = count
       },
-      corrupt: (machine) => this.#corruption.strike(machine, this.#members()?.length ?? 0),
+      corrupt: (machine) => this.#corruption.strike(machine, this.#voterCount),
+      armSplit: () => {
+        this.#splits++
+      },
       visit: ({ process }, what) => process !== null && this.#clients.visit(process, what),
       count: (fault) => this.#count(`fault: ${fault}`),
       tell: (text) => this.#say(text),
@@ -147,14 +168,18 @@ export class SimWorld {
   #live(): void {
     const { options, timeline } = this
     const dice = new Dice(options.seed ^ 0x57a7)
+    const { startUsMax, cruelUs, joiners } = options
     for (const machine of this.machines) {
-      timeline.after(dice.below(options.startUsMax), () => {
+      const isLate = machine.index >= this.machines.length - joiners
+      const startUs = isLate ? dice.between(JOIN_US_MIN, cruelUs / 2) : dice.below(startUsMax)
+      timeline.after(startUs, () => {
         machine.start()
         if (machine.process === null) this.#faults.ended(machine)
       })
     }
     this.#estrange(dice)
     this.#clients.start()
+    this.#operator.start()
     timeline.after(options.calmUs, () => this.#faults.start())
     this.#until(options.cruelUs, () => false)
     if (this.#failure !== null) return
@@ -187,6 +212,7 @@ export class SimWorld {
   #beKind(): void {
     const { options, timeline, machines } = this
     this.#faults.stop()
+    this.#operator.isOver = true
     this.#doomed = 0
     this.#say(() => 'KIND from here on')
     mend(this.#network, machines, options.diskUsMin)
@@ -194,9 +220,9 @@ export class SimWorld {
       options,
       timeline,
       machines,
-      ruined: this.#ruined,
+      roster: this.#roster,
+      oracle: this.#oracle,
       corruption: this.#corruption,
-      members: () => this.#members(),
       until: (atUs, stop) => this.#until(atUs, stop),
       hasFailed: () => this.#failure !== null,
       idle: () => this.#clients.idle,
@@ -229,6 +255,7 @@ export class SimWorld {
         heartbeatMs: options.heartbeatMs,
         electionMs: options.electionMs,
         limits: options.limits,
+        autopilot: options.autopilot,
         segmentBytes: options.segmentBytes,
         makeStateMachine: () => this.#corruption.makeStateMachine(index),
         clockPpm: 1_000_000 - spread + dice.below(2 * spread + 1),
@@ -267,15 +294,11 @@ export class SimWorld {
         this.#say(() => `${machine.options.name} REFUSES TO START ${error.message}`)
         const { index } = machine
         const explained =
-          this.#ruined.has(index) || error.code === 'disk-full' || error.code === 'io'
+          this.#roster.ruined.has(index) || error.code === 'disk-full' || error.code === 'io'
         if (!explained)
           throw new SimFailure('crash', 'start', `${machine.options.name}: ${error.message}`)
       },
-      watchLog: (process, how, log) => {
-        const durable = this.#durable[process.index] as DurableLog
-        this.#logs.set(process.peer, durable)
-        return durable.watch(how, log)
-      },
+      watchLog: (process, how, log) => this.#roster.watch(process, how, log),
       log: (process, level, event, fields) =>
         this.#say(
           () => `${process.machine.options.name} ${level} ${event} ${JSON.stringify(fields)}`,
@@ -287,13 +310,25 @@ export class SimWorld {
   #ended(process: SimProcess, code: string, message: string): void {
     this.#count(`node ended: ${code}`)
     this.#say(() => `${process.machine.options.name} ENDS ITSELF ${code}: ${message}`)
+    if (code === 'removed' || code === 'left') return this.#wasRemoved(process)
     if (code !== 'io' && code !== 'disk-full') {
       throw new SimFailure('crash', `fatal ${code}`, `${process.machine.options.name}: ${message}`)
     }
   }
 
+  #wasRemoved({ machine, storageId }: SimProcess): void {
+    this.#roster.removed.add(machine.index)
+    // It may be the first that knows, in this very turn.
+    this.timeline.after(1, () => {
+      if (this.#oracle.configurations.isRemoved(storageId)) return
+      const what = `${machine.options.name} stopped as removed, which no committed configuration says`
+      this.#failed(new SimFailure('correctness', 'removed', what))
+    })
+  }
+
   /** Whoever supervises the node does so, sooner or later. */
   #startAgain(machine: SimMachine): void {
+    if (this.#roster.removed.has(machine.index)) return
     if (this.#healing === null) this.#faults.ended(machine)
     else this.#healing.ended(machine)
   }
@@ -304,10 +339,15 @@ export class SimWorld {
     )
   }
 
-  /** The machines that founded the cluster; null while one of them does not know it yet. */
-  #members(): number[] | null {
-    const bound = this.machines.filter((_, i) => (this.#durable[i]?.hardState?.term ?? 0) > 0)
-    return bound.length < this.options.expect ? null : bound.map(({ index }) => index)
+  /** A minority may lose what it has, and only while no change of the members is under way that nobody sees yet. */
+  #mayLose(machine: SimMachine): boolean {
+    if (!this.#roster.isFounded || this.#operator.isAsking) return false
+    const { configurations, commitIndex } = this.#oracle
+    return this.#roster.canDecide(configurations.halves(commitIndex), machine)
+  }
+
+  get #voterCount(): number {
+    return this.#oracle.configurations.newest?.record.configuration.voters.length ?? 0
   }
 
   #leader(): SimMachine | null {
@@ -334,6 +374,16 @@ export class SimWorld {
     if (this.#doomed > 0 && raft.role === 'leader' && raft.term > this.#doomedTerm) {
       this.#doom(process, raft.term)
     }
+    if (this.#splits > 0 && this.#isEntering(raft)) {
+      this.#splits--
+      this.#say(() => `FAULT the change is split`)
+      this.#faults.split(process.machine)
+    }
+  }
+
+  #isEntering({ role, log }: Raft): boolean {
+    const at = role === 'leader' ? log.configuration : null
+    return at !== null && at.index > log.commitIndex && isJoint(at.record.configuration)
   }
 
   #doom(process: SimProcess, term: number): void {
@@ -346,7 +396,7 @@ export class SimWorld {
 
   /** What a message promises must be on the sender's disk by now (rules 1 and 2), whether or not a crash comes to show it. */
   #sent(from: SimProcess, to: SimProcess, frames: readonly PeerFrame[]): void {
-    const durable = this.#durable[from.index] as DurableLog
+    const durable = this.#roster.disk(from.index)
     for (const frame of frames) {
       this.#say(
         () => `${from.machine.options.name} -> ${to.machine.options.name} ${describeFrame(frame)}`,

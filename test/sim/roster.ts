@@ -1,0 +1,74 @@
+/**
+ * Which machine is whom: the replica that lives on each disk, what each disk has confirmed, which ones are damaged or empty, and what
+ * may still be lost without the cluster losing its quorum for good.
+ */
+import type { PeerId } from '../../node/raft/types.ts'
+import type { LogStorage } from '../../node/storage/storage.ts'
+import type { SimMachine, SimProcess } from '../../node/testing/sim-machine.ts'
+import { type Half, isQuorum } from './configurations.ts'
+import { DurableLog } from './durability.ts'
+
+export class Roster {
+  /** Machines whose disk is damaged for good: they must refuse to start, or come back unharmed. */
+  readonly ruined = new Set<number>()
+  /** Machines whose node was removed from the cluster and has stopped. */
+  readonly removed = new Set<number>()
+  readonly #founders: number
+  /** By place of the machine, of the disk that it has now. */
+  readonly #disks: DurableLog[]
+  readonly #peers: (PeerId | null)[]
+  /** Also of disks that are no more: what they had confirmed was true. */
+  readonly #byPeer = new Map<PeerId, DurableLog>()
+  #isFounded = false
+
+  constructor(machines: number, founders: number) {
+    this.#founders = founders
+    this.#disks = Array.from({ length: machines }, (_, i) => new DurableLog(`n${i + 1}`))
+    this.#peers = Array.from({ length: machines }, () => null)
+  }
+
+  disk(index: number): DurableLog {
+    return this.#disks[index] as DurableLog
+  }
+
+  diskOf(peer: PeerId): DurableLog | undefined {
+    return this.#byPeer.get(peer)
+  }
+
+  peerOn(index: number): PeerId | null {
+    return this.#peers[index] ?? null
+  }
+
+  watch(process: SimProcess, how: 'create' | 'open', log: LogStorage): LogStorage {
+    const { index } = process
+    const disk = this.disk(index)
+    this.#peers[index] = process.peer
+    this.#byPeer.set(process.peer, disk)
+    return disk.watch(how, log)
+  }
+
+  /** There is a cluster, and all its founders know it. */
+  get isFounded(): boolean {
+    this.#isFounded ||=
+      this.#disks.filter(({ hardState }) => (hardState?.term ?? 0) > 0).length >= this.#founders
+    return this.#isFounded
+  }
+
+  /** The machine is down, and its disk is empty. */
+  wipe(machine: SimMachine, keepKey: boolean): void {
+    const { index } = machine
+    machine.wipe(keepKey)
+    // Beside a cluster nobody starts as one who might found another.
+    machine.mayFound = false
+    this.#disks[index] = new DurableLog(machine.options.name)
+    this.#peers[index] = null
+    this.ruined.delete(index)
+    this.removed.delete(index)
+  }
+
+  /** A majority of each is on disks that can come back; `without` this machine, if one is named. */
+  canDecide(halves: readonly Half[], without: SimMachine | null = null): boolean {
+    const able = this.#peers.filter((_, i) => !this.ruined.has(i) && i !== without?.index)
+    return isQuorum(halves, (peer) => able.includes(peer))
+  }
+}

@@ -19,9 +19,13 @@ export interface AdmissionParts {
   readonly removed: () => void
 }
 
+/** A frame may be lost on a link that lives on, and who was removed asks for nothing: it is told again after so many ticks. */
+const REMIND_TICKS = 40
+
 export class Admission {
   readonly #parts: AdmissionParts
   #isMember = false
+  #ticks = 0
 
   constructor(parts: AdmissionParts) {
     this.#parts = parts
@@ -36,6 +40,14 @@ export class Admission {
     if (this.#wasRemoved(hello)) return this.#tell(hello)
     const { nodeKey, storageId, name, urls } = hello
     own.applicantUp({ nodeKey, storageId, name, urls })
+  }
+
+  tick(): void {
+    if (++this.#ticks % REMIND_TICKS !== 0) return
+    if (this.#parts.replica()?.committed?.removed === undefined) return
+    for (const { hello } of this.#parts.transport.links) {
+      if (hello.clusterId === this.#parts.clusterId() && this.#wasRemoved(hello)) this.#tell(hello)
+    }
   }
 
   /** A configuration was committed and applied here. */

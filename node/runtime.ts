@@ -178,6 +178,7 @@ export class Runtime implements Service, TransportEvents {
     this.#replica?.raft.roundTrip(this.#peers.rttMsMax)
     this.#replica?.tick()
     this.#snapshots?.tick()
+    this.#admission.tick()
     if (this.#replica !== null) raiseFeatureLevel(this.#replica, this.#peers)
     this.#wake()
   }

@@ -4,6 +4,7 @@
  * suspected.
  */
 import { majority } from '../../node/raft/quorum.ts'
+import type { PeerId } from '../../node/raft/types.ts'
 import type { SimMachine, SimProcess } from '../../node/testing/sim-machine.ts'
 import { wrong } from './failure.ts'
 import { RegisterMachine } from './register-machine.ts'
@@ -44,13 +45,13 @@ export class Corruption {
   }
 
   /** Null: everybody whose state is wrong knows it; or, where too few are left to know better, somebody raises an alarm. */
-  unnoticed(members: readonly SimMachine[], voters: number): string | null {
+  unnoticed(members: readonly SimMachine[], voters: readonly PeerId[]): string | null {
     const [process] = this.#living.filter((one) => !comparisonOf(one)?.quarantined)
     if (process === undefined) return null
     const all = members.flatMap((machine) => machine.process ?? [])
-    const right = all.filter((one) => !this.isCorrupt(one))
+    const right = all.filter((one) => voters.includes(one.peer) && !this.isCorrupt(one))
     const isAlarmed = all.some((one) => comparisonOf(one)?.alarm != null)
-    if (isAlarmed && right.length < majority(voters)) return null
+    if (isAlarmed && right.length < majority(voters.length)) return null
     return `nobody has noticed that the state of ${process.machine.options.name} is wrong`
   }
 

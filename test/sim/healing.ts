@@ -7,7 +7,7 @@ import type { Replica } from '../../node/replica.ts'
 import { Dice } from '../../node/testing/dice.ts'
 import type { SimMachine } from '../../node/testing/sim-machine.ts'
 import type { Timeline } from '../../node/testing/timeline.ts'
-import { isQuorum } from './configurations.ts'
+import { halvesOf, isQuorum } from './configurations.ts'
 import type { Corruption } from './corruption.ts'
 import { SimFailure } from './failure.ts'
 import type { SimOptions } from './options.ts'
@@ -71,9 +71,12 @@ export class Healing {
     const members = this.#core.filter((machine) => this.#memberOn(machine) !== null)
     for (const machine of members) this.#probe(machine)
     // Hashes are noted every few entries.
-    const { configuration } = this.#world.oracle.configurations.newest?.record ?? {}
-    const voters = configuration?.voters.length ?? 0
-    const why = (): string | null => corruption.unnoticed(members, voters)
+    const { configurations } = this.#world.oracle
+    const why = (): string | null => {
+      const { newest } = configurations
+      const voters = newest === null ? [] : halvesOf(newest.record.configuration).flat()
+      return corruption.unnoticed(members, voters)
+    }
     for (let i = 0; i < 40 && why() !== null; i++) this.#probe(members[0] as SimMachine)
     if (!hasFailed()) this.#waitFor(() => this.#disagreement() ?? why())
   }

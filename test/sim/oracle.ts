@@ -107,6 +107,11 @@ export class Oracle {
       this.configurations.entered(entry, before(raft, entry.index), this.commitIndex)
     }
     cursor.fresh.length = 0
+    const inForce = raft.log.configuration?.record.configuration
+    if (inForce !== undefined && raft.tracker.configuration !== inForce) {
+      const { name } = process.machine.options
+      wrong('in-force', `${name} goes by another configuration than the newest of its log`)
+    }
     cursor.ledTerm = raft.role === 'leader' ? raft.term : 0
     if (raft.log.appliedIndex > cursor.appliedIndex) {
       cursor.appliedIndex = raft.log.appliedIndex

@@ -153,10 +153,9 @@ export class SnapshotDriver {
     })
   }
 
-  /** The replica that began with what was restored. */
+  /** The replica that began with what was restored. A part of a file that was received before stays: it may be offered again. */
   attach(replica: Replica): void {
     this.#replica = replica
-    this.#keep()
     this.#compact(replica)
   }
 

@@ -92,7 +92,7 @@ export class SnapshotDriver {
       pullAgainTicks: ticks(limits.snapshotPullAgainMs),
       patienceTicks: ticks(limits.snapshotPatienceMs),
       retryTicks: ticks(limits.snapshotRetryMs),
-      began: (offer) => this.#keep(offer),
+      began: () => this.#keep(),
       loaded: (loaded, info) => this.#loaded(loaded, info),
       failed: (error) => this.#failed(error, 'snapshot.not-installed'),
     })
@@ -291,10 +291,12 @@ export class SnapshotDriver {
   }
 
   /** Lets go of every file that is not needed, but never of one that the log on disk may still need. */
-  #keep(offer?: SnapshotOffer): void {
+  #keep(): void {
     const { storage, clusterId } = this.#parts
     if (this.#installing !== null) return
-    const coming = offer === undefined ? [] : [{ clusterId, ...offer.id, ...offer }]
+    // What is whole and being loaded may be in force in a moment, and then nothing else goes with the log.
+    const { offer } = this.#fetching
+    const coming = offer === null ? [] : [{ clusterId, ...offer.id, ...offer }]
     storage.keepOnly([...this.#sending.kept, ...coming])
   }
 

@@ -26,7 +26,7 @@ export interface FetchingParts {
   readonly patienceTicks: number
   readonly retryTicks: number
   /** Another file is received from now on; what was received of others may go. */
-  readonly began: (offer: SnapshotOffer) => void
+  readonly began: () => void
   /** Its state is loaded and verified. */
   readonly loaded: (loaded: Loaded, info: SnapshotInfo) => void
   readonly failed: (error: StorageError) => void
@@ -78,6 +78,11 @@ export class SnapshotFetching {
 
   get underWay(): boolean {
     return this.#receiving !== null || this.#loading !== null
+  }
+
+  /** What is being received or loaded: its file must stay. */
+  get offer(): SnapshotOffer | null {
+    return this.#receiving?.offer ?? this.#loading?.offer ?? null
   }
 
   /** What is on the way goes on as long as bytes come: a newer offer each minute must not start it anew each minute. */
@@ -162,7 +167,7 @@ export class SnapshotFetching {
       quietTicks: 0,
     }
     this.#receiving = receiving
-    this.#parts.began(offer)
+    this.#parts.began()
     if (position >= sizeBytes) this.#finish(receiving)
     else this.#pump(receiving)
   }

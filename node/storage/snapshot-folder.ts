@@ -97,6 +97,8 @@ class Folder implements SnapshotStorage {
   /** Changes of names, one at a time: what is being removed never meets a new file of that name. */
   readonly #changes: ((next: () => void) => void)[] = []
   #isChanging = false
+  /** Paths of files that are getting their names: they may be there before whoever wrote them knows it. */
+  readonly #coming = new Set<string>()
 
   constructor(disk: Disk, directory: string, found: readonly SnapshotInfo[]) {
     this.#disk = disk
@@ -169,8 +171,9 @@ class Folder implements SnapshotStorage {
   keepOnly(infos: readonly SnapshotOffer[]): void {
     const kept = new Set(infos.map(({ checksum }) => checksum))
     for (const name of this.#disk.list(this.#directory)) {
+      const path = `${this.#directory}/${name}`
       const whole = WHOLE.exec(name)?.[2]
-      if (whole !== undefined && !kept.has(whole)) this.#discard(`${this.#directory}/${name}`)
+      if (whole !== undefined && !kept.has(whole) && !this.#coming.has(path)) this.#discard(path)
       const partial = PARTIAL.exec(name)?.[1]
       if (partial !== undefined && !kept.has(partial)) this.#removePartial(partial)
     }
@@ -195,8 +198,10 @@ class Folder implements SnapshotStorage {
   }
 
   #move(from: string, to: string, done: (error: StorageError | null) => void): void {
+    this.#coming.add(to)
     this.#change((next) => {
       this.#disk.move(from, to, (error) => {
+        this.#coming.delete(to)
         next()
         done(error)
       })

@@ -1,0 +1,195 @@
+/** Which snapshot files stay while one is taken and another is fetched: never less than what a restart needs. */
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { AppliedState } from '../../node/applied-state.ts'
+import { capture } from '../../node/capture.ts'
+import { LIMITS } from '../../node/limits.ts'
+import { KvMachine } from '../../node/machine/kv.ts'
+import { encodeConfigurationRecord } from '../../node/raft/configuration.ts'
+import { RaftLog } from '../../node/raft/log.ts'
+import type { Entry } from '../../node/raft/types.ts'
+import { peerIdOf } from '../../node/raft/types.ts'
+import { Replica } from '../../node/replica.ts'
+import { appliedOptions, replicaOptions } from '../../node/replica-options.ts'
+import { SnapshotDriver } from '../../node/snapshot-driver.ts'
+import { metaOf } from '../../node/snapshot-parts.ts'
+import type { Disk } from '../../node/storage/disk.ts'
+import { MemorySnapshots } from '../../node/storage/memory-snapshots.ts'
+import { nodeDisk } from '../../node/storage/node-disk.ts'
+import { openSnapshots } from '../../node/storage/snapshot-folder.ts'
+import {
+  type SnapshotInfo,
+  type SnapshotMeta,
+  type SnapshotStorage,
+  type SnapshotWriter,
+  snapshotFor,
+} from '../../node/storage/snapshots.ts'
+import { configurationOf, memberIdentity } from '../support/raft-cluster.ts'
+import { temporaryDirectory } from '../support/storage.ts'
+
+const CLUSTER = 'c'.repeat(32)
+const NOTHING = new Uint8Array(0)
+const limits = { ...LIMITS, snapshotEntries: 5, snapshotTailEntries: 0 }
+
+function entriesTo(index: number): Entry[] {
+  const payload = encodeConfigurationRecord({
+    clusterId: CLUSTER,
+    foundingSet: [],
+    settings: {},
+    configuration: configurationOf(3),
+  })
+  return Array.from({ length: index }, (_, i) =>
+    i === 0
+      ? { term: 1, index: 1, kind: 'configuration', payload }
+      : { term: 1, index: i + 1, kind: 'noop', payload: NOTHING },
+  )
+}
+
+/** Callbacks of a storage, run when the test says so. */
+class Later {
+  readonly #waiting: (() => void)[] = []
+
+  readonly soon = (run: () => void): void => {
+    this.#waiting.push(run)
+  }
+
+  /** Until it is so, or nothing comes any more. */
+  runUntil(isSo: () => boolean): void {
+    while (!isSo()) {
+      const run = this.#waiting.shift()
+      if (run === undefined) return
+      run()
+    }
+  }
+}
+
+/** What is written gets its name when the test says so. */
+class SlowToFinish extends MemorySnapshots {
+  readonly held: (() => void)[] = []
+
+  override write(meta: SnapshotMeta): SnapshotWriter {
+    const writer = super.write(meta)
+    return { ...writer, finish: (done) => this.held.push(() => writer.finish(done)) }
+  }
+}
+
+/** What a leader would send: the file of its state at `index`. */
+function foreign(index: number): { info: SnapshotInfo; bytes: Uint8Array } {
+  const entries = entriesTo(index)
+  const log = new RaftLog({ base: { term: 0, index: 0 }, entries, commitIndex: index })
+  const applied = new AppliedState(appliedOptions(new KvMachine(), limits))
+  for (const entry of log.takeCommitted(index)) applied.apply(entry)
+  const captured = capture(log, applied)
+  if (captured === null) throw new Error('nothing to capture')
+  const later = new Later()
+  const storage = new MemorySnapshots({ soon: later.soon })
+  const writer = storage.write(metaOf(CLUSTER, captured))
+  for (const piece of captured.pieces()) writer.append(piece, () => {})
+  writer.finish(() => {})
+  later.runUntil(() => false)
+  const [file] = storage.files.whole.values()
+  if (file === undefined) throw new Error('no file')
+  return file
+}
+
+const kept = suite('snapshot files that stay')
+
+kept('one that is being loaded, when an older one of this node is finished meanwhile', () => {
+  const later = new Later()
+  const storage = new SlowToFinish({ soon: later.soon })
+  const { info, bytes } = foreign(40)
+  const [self, leader] = [memberIdentity(2), peerIdOf(memberIdentity(1))]
+  const entries = entriesTo(20)
+  const base = { term: 0, index: 0 }
+  const machine = new KvMachine()
+  const driver: SnapshotDriver = new SnapshotDriver({
+    storage,
+    logStorage: {
+      recovered: { hardState: null, base, firstIndex: 1, entries, tornTailCut: false },
+      compact: () => {},
+    },
+    clusterId: CLUSTER,
+    limits,
+    tickMs: 100,
+    restorer: () => AppliedState.restorer(appliedOptions(machine, limits)),
+    alarms: { raise: () => {}, clear: () => {} },
+    send: (to, frames) => {
+      for (const frame of frames) {
+        if (frame.type !== 'snapshotPull') continue
+        const { checksum, offset, lengthBytes } = frame
+        const part = bytes.slice(offset, offset + lengthBytes)
+        const chunk = { type: 'snapshotChunk', checksum, offset, bytes: part } as const
+        later.soon(() => driver.receive(to, chunk))
+      }
+    },
+    wake: () => {},
+    note: () => {},
+    fatal: (code) => assert.unreachable(code),
+  })
+  const settings = { self, machine, electionMs: 1000, heartbeatMs: 100, seed: 1, autopilot: null }
+  const start = { hardState: { term: 1, vote: null, commit: 20 }, entries }
+  const replica = new Replica(
+    replicaOptions(settings, limits, start, { snapshot: null, applied: null }),
+  )
+  driver.attach(replica)
+
+  replica.drain()
+  driver.step([])
+  later.runUntil(() => storage.held.length > 0)
+  assert.is(driver.progress.state, 'writing')
+  const { term, index, sizeBytes, checksum } = info
+  driver.step([{ from: leader, id: { term, index }, sizeBytes, checksum }])
+  later.runUntil(() => driver.progress.state === 'loading' && storage.files.whole.size > 0)
+  storage.held.shift()?.()
+  later.runUntil(() => false)
+  assert.is(replica.raft.log.base.index, 40)
+  const { save } = replica.drain()
+  if (save === null) throw new Error('no save')
+  replica.saved()
+  driver.saved(save)
+
+  const { found } = new MemorySnapshots({ files: storage.files })
+  assert.is(snapshotFor({ base: { term, index }, entries: [] }, found, CLUSTER)?.index, 40)
+})
+
+/** A folder on a disk that gives files their names at once, and tells it when the test says so. */
+function folder(): { open: () => SnapshotStorage; moves: (() => void)[] } {
+  const directory = `${temporaryDirectory()}/snapshots`
+  const moves: (() => void)[] = []
+  const disk: Disk = {
+    ...nodeDisk,
+    move: (from, to, done) => nodeDisk.move(from, to, (error) => moves.push(() => done(error))),
+  }
+  return { open: () => openSnapshots({ disk, directory }), moves }
+}
+
+const META: SnapshotMeta = {
+  clusterId: CLUSTER,
+  index: 9,
+  term: 1,
+  configuration: { index: 1, payload: NOTHING },
+}
+
+const turn = (): Promise<void> => new Promise((settle) => setImmediate(settle))
+
+kept('one that has just got its name, before the disk has said so', async () => {
+  const { open, moves } = folder()
+  const storage = open()
+  let info: SnapshotInfo | null = null
+  storage.write(META).finish((_, made) => {
+    info = made
+  })
+  while (moves.length === 0) await turn()
+  storage.keepOnly([])
+  moves.shift()?.()
+  // What keepOnly removes goes before the next file gets its name.
+  storage.write({ ...META, index: 10 }).finish(() => {})
+  while (moves.length === 0) await turn()
+  assert.not.equal(info, null)
+  assert.equal(
+    open().found.map(({ index }) => index),
+    [10, 9],
+  )
+})
+
+kept.run()

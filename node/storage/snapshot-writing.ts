@@ -78,9 +78,11 @@ export class Writing implements SnapshotWriter {
 
   abort(): void {
     this.#isOpen = false
-    if (this.#isAborted || this.#isKept) return
+    if (this.#isAborted) return
     this.#isAborted = true
-    if (this.#error === null) this.#giveUp()
+    // It gets its name all the same, and goes with the others that are not kept. The next one need not wait for that.
+    if (this.#isKept) this.#place.ended()
+    else if (this.#error === null) this.#giveUp()
   }
 
   #keep(info: SnapshotInfo): void {
@@ -88,6 +90,7 @@ export class Writing implements SnapshotWriter {
     this.#isKept = true
     this.#place.keep(info, (error) => {
       if (error !== null) return this.#fail(error)
+      if (this.#isAborted) return
       this.#place.ended()
       this.#finished?.(null, info)
     })

@@ -192,4 +192,20 @@ kept('one that has just got its name, before the disk has said so', async () => 
   )
 })
 
+kept('one that is aborted while it gets its name makes room for the next', async () => {
+  const { open, moves } = folder()
+  const storage = open()
+  const writer = storage.write(META)
+  writer.finish(() => assert.unreachable('after abort'))
+  while (moves.length === 0) await turn()
+  writer.abort()
+  const next = new Promise((settle) => {
+    storage.write({ ...META, index: 10 }).finish((_, info) => settle(info?.index))
+  })
+  moves.shift()?.()
+  while (moves.length === 0) await turn()
+  moves.shift()?.()
+  assert.is(await next, 10)
+})
+
 kept.run()

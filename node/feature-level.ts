@@ -93,9 +93,16 @@ export function hasLogTime(record: ConfigurationRecord | null): boolean {
   return featureLevelOf(record) >= 2
 }
 
-/** Whether every member makes the same of this well-formed command. What must wait is asked for again until its time is up. */
+/** Whether every member makes the same of this well-formed command. What must wait is refused as `overloaded`, which may be tried again. */
 export function mayBeAppended(command: Uint8Array, record: ConfigurationRecord | null): boolean {
   return featureLevelOf(record) >= 2 || decodeCommand(command).kind !== 'keyed'
+}
+
+/** What whoever asked is told when a command was not taken in. */
+export function whyOverloaded(command: Uint8Array, record: ConfigurationRecord | null): string {
+  return mayBeAppended(command, record)
+    ? 'too much waits for the disks of a quorum'
+    : 'a named write has to wait until every member runs a version that knows it'
 }
 
 /** What a peer of this level can read of the frames; the rest it would take for garbage and drop the link. */

@@ -66,6 +66,8 @@ export interface FoundingOptions {
   readonly mayFound: boolean
   readonly inviteClusterId: string | null
   readonly settings: Settings
+  /** The highest feature level that this build supports (docs/upgrades.md); default 1. */
+  readonly featureLevel?: number
   /** A uniform integer from 0 to boundExclusive - 1. */
   readonly random: (boundExclusive: number) => number
   /** 32 hex digits, unpredictable. */
@@ -313,8 +315,27 @@ export class Founding {
       others: records,
       reachable: peers,
       claims,
-      proposal: offered === null ? null : { clusterId: randomId(), founders: offered, settings },
+      proposal:
+        offered === null
+          ? null
+          : {
+              clusterId: randomId(),
+              founders: offered,
+              settings,
+              featureLevel: this.#levelOf(offered),
+            },
     }
+  }
+
+  /** What all founders support: a cluster that nobody older has founded need not be raised to it later. */
+  #levelOf(founders: readonly Founder[]): number {
+    const { self } = this.#mode
+    let level = this.#options.featureLevel ?? 1
+    for (const { nodeKey } of founders) {
+      if (nodeKey === self.nodeKey) continue
+      level = Math.min(level, this.#knowledge.levelOf(nodeKey))
+    }
+    return level
   }
 
   /** F9 and F10. */

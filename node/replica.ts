@@ -9,7 +9,7 @@ import { Autopilot, type AutopilotDefaults } from './autopilot-driver.ts'
 import { type Captured, capture } from './capture.ts'
 import { decodeChangeAnswer } from './change-request.ts'
 import { StateComparison } from './divergence.ts'
-import { hasLogTime, mayBeAppended } from './feature-level.ts'
+import { hasLogTime, mayBeAppended, whyOverloaded } from './feature-level.ts'
 import { carriesChange, type Forward, Forwards } from './forwards.ts'
 import { type LeaderView, LeaderViews } from './leader-view.ts'
 import { type Asker, LinearizableReads } from './linearizable-reads.ts'
@@ -357,7 +357,7 @@ export class Replica {
     const refused = this.#append(command, { type: 'own', requestIds: [requestId] })
     if (refused === null) pending.dispatched = true
     else if (refused === 'overloaded') {
-      const message = 'too much waits for the disks of a quorum'
+      const message = whyOverloaded(command, this.committed)
       this.#answers.fail(requestId, 'overloaded', message, pending.dispatched)
     } else this.#requests.requeue(requestId, this.#tick + RETRY_TICKS)
   }
@@ -365,7 +365,7 @@ export class Replica {
   /** Null: it is in the log, or was already, and the asker is answered when it is applied. */
   #append(command: Uint8Array, asker: Asker): 'overloaded' | 'not-leader' | null {
     if (this.#proposals.join(command, asker)) return null
-    if (!mayBeAppended(command, this.committed)) return 'not-leader'
+    if (!mayBeAppended(command, this.committed)) return 'overloaded'
     const result = this.#raft.propose('command', command)
     if (!result.ok) return result.reason === 'overloaded' ? 'overloaded' : 'not-leader'
     this.#proposals.add(result.id, command, asker)

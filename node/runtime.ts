@@ -11,7 +11,13 @@ import { Alarms } from './alarms.ts'
 import { AppliedState } from './applied-state.ts'
 import { AUTOPILOT_ALARMS } from './autopilot.ts'
 import { LIMITS, tickMsFor } from './config.ts'
-import { beyondThisBuild, featureLevelOf, framesFor, raiseFeatureLevel } from './feature-level.ts'
+import {
+  beyondThisBuild,
+  FEATURE_LEVEL,
+  featureLevelOf,
+  framesFor,
+  raiseFeatureLevel,
+} from './feature-level.ts'
 import { FoundingDriver, type LogStart } from './founding-driver.ts'
 import { LeaderWatch } from './leader-watch.ts'
 import { MemberMemory } from './member-memory.ts'
@@ -96,6 +102,7 @@ export class Runtime implements Service, TransportEvents {
       alarms: this.#alarms,
       options: {
         ...parts.founding,
+        featureLevel: FEATURE_LEVEL,
         record: founding,
         self: { ...this.#self, name, urls: parts.urls },
       },

@@ -24,6 +24,8 @@ export interface PeerHello {
   readonly clusterId: string | null
   readonly name: string
   readonly urls: readonly string[]
+  /** Absent: 1. */
+  readonly featureLevel?: number
 }
 
 export interface Peer extends PeerIdentity, PeerHello {
@@ -64,6 +66,11 @@ export class Knowledge {
     return [...this.#peers.values()]
   }
 
+  /** The highest feature level that a linked peer supports. */
+  levelOf(nodeKey: string): number {
+    return this.#peers.get(nodeKey)?.featureLevel ?? 1
+  }
+
   get records(): readonly KnownRecord[] {
     return [...this.#records.values()]
   }
@@ -90,8 +97,9 @@ export class Knowledge {
   }
 
   linkUp(nodeKey: string, hello: PeerHello): void {
-    const { storageId, bootId, clusterId, name, urls } = hello
-    this.#peers.set(nodeKey, { nodeKey, storageId, bootId, clusterId, name, urls, message: null })
+    const { storageId, bootId, clusterId, name, urls, featureLevel = 1 } = hello
+    const shown = { storageId, bootId, clusterId, name, urls, featureLevel }
+    this.#peers.set(nodeKey, { nodeKey, ...shown, message: null })
   }
 
   linkDown(nodeKey: string): void {

@@ -127,7 +127,9 @@ export function makeOffer(proposal: {
   readonly clusterId: string
   readonly founders: readonly Founder[]
   readonly settings: Settings
+  readonly featureLevel?: number
 }): Offer {
+  const { featureLevel = 1 } = proposal
   const entry1 = (founders: readonly Founder[]) => {
     const configuration = foundingConfiguration(founders)
     const foundingSet = configuration.members.map((member) => member.nodeKey)
@@ -138,6 +140,7 @@ export function makeOffer(proposal: {
         foundingSet,
         settings: proposal.settings,
         configuration,
+        ...(featureLevel > 1 ? { featureLevel } : {}),
       }),
     }
   }

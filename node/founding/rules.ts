@@ -31,6 +31,8 @@ export interface Proposal {
   readonly clusterId: string
   readonly founders: readonly Founder[]
   readonly settings: Settings
+  /** What all founders support; absent: 1. */
+  readonly featureLevel?: number
 }
 
 export interface View {

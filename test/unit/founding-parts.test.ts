@@ -95,4 +95,13 @@ parts('the hash of founders ignores order and tells sets apart', () => {
   assert.match(hashFounders([a.nodeKey]), /^[0-9a-f]{16}$/)
 })
 
+parts('a cluster starts at the feature level that all its founders support', () => {
+  const founders = [disk(1), disk(2)]
+  const proposal = { round: 1, clusterId: clusterId(5), founders, settings: {} }
+  const levelOf = (featureLevel: number) =>
+    decodeConfigurationRecord(entry1Bytes(makeOffer({ ...proposal, featureLevel })))?.featureLevel
+  assert.is(levelOf(2), 2)
+  assert.is(levelOf(1), undefined, 'what older versions wrote stays as it was')
+})
+
 parts.run()

@@ -2,7 +2,7 @@
 
 import type { AutopilotAlarm } from './autopilot.ts'
 import type { PeerFrame } from './peer-frame.ts'
-import type { RaftEvent, SaveBatch } from './raft/ready.ts'
+import type { RaftEvent, Ready, SaveBatch } from './raft/ready.ts'
 import type { SnapshotOffer } from './raft/snapshots.ts'
 import type { Member, PeerId } from './raft/types.ts'
 import type { ServiceAnswer } from './request.ts'
@@ -69,9 +69,20 @@ export class Outbox {
     this.#events.push(replicaEventOf(event, memberOf))
   }
 
-  /** Hands it out and forgets it. */
-  take(): Pick<ReplicaEffects, 'frames' | 'answers' | 'events'> {
-    const taken = { frames: this.#frames, answers: this.#answers, events: this.#events }
+  /** Hands it out, with what the core and the autopilot want, and forgets it. */
+  take(ready: Ready, alarms: ReplicaEffects['alarms'], more: boolean): ReplicaEffects {
+    const { save, offers, wakeInMs } = ready
+    // Written out field by field: this happens in every turn, and to spread objects is dear.
+    const taken = {
+      frames: this.#frames,
+      save,
+      offers,
+      answers: this.#answers,
+      events: this.#events,
+      wakeInMs,
+      alarms,
+      more,
+    }
     this.#frames = new Map()
     this.#answers = []
     this.#events = []

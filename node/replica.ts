@@ -320,7 +320,7 @@ export class Replica {
     if (alarm !== null) this.#out.event('state.diverged', 'error', { detail: alarm })
     for (const event of ready.events) this.#out.core(event, (peer) => this.memberOf(peer))
     const more = this.#raft.log.appliedIndex < this.#raft.log.commitIndex
-    return { ...ready, ...this.#out.take(), alarms: this.#autopilot.takeAlarms(), more }
+    return this.#out.take(ready, this.#autopilot.takeAlarms(), more)
   }
 
   // --- sending requests where they can be answered --------------------------------------------------------------

@@ -11,6 +11,7 @@ import {
   LOG_FOLDER,
   RESEEDED_FOLDER,
   RESEEDING_FOLDER,
+  readIdentity,
   writeIdentity,
 } from './storage/identity.ts'
 import { openSnapshots, SNAPSHOT_FOLDER } from './storage/snapshot-folder.ts'
@@ -32,10 +33,12 @@ export interface ReseedParts {
   readonly reason: string
 }
 
-/** Rejects with StorageError. */
+/** Rejects with StorageError. Only when none is open: else that one would move in, and not this one. */
 export async function reseed(parts: ReseedParts, old: OldState): Promise<NewCluster> {
   const { disk, directory, identity, clusterId, urls, reason } = parts
+  if (isReseedOpen(disk, directory)) throw new Error('bug: another new cluster is moving in')
   const work = `${directory}/${WRITING}`
+  disk.remove(`${directory}/${MOVING}`)
   disk.remove(work)
   const { publicKey: nodeKey, storageId, name } = identity
   const self = { nodeKey, storageId, name, urls }
@@ -65,12 +68,19 @@ export async function reseed(parts: ReseedParts, old: OldState): Promise<NewClus
   return made
 }
 
-/** Whether an earlier attempt was cut short when all of the new was written; `finishReseed` ends it. */
+/**
+ * Whether an earlier attempt was cut short when all of the new was written; `finishReseed` ends it. Not when the node was started
+ * since: what was written is of a state that is no more, and what the node has acknowledged meanwhile is not in it.
+ */
 export function isReseedOpen(disk: HostDisk, directory: string): boolean {
-  return (
-    disk.stat(`${directory}/${MOVING}`) !== null ||
-    disk.stat(`${directory}/${WRITING}/${IDENTITY_FILE}`) !== null
-  )
+  // The identity moves last. Without it only an empty folder is left.
+  if (disk.stat(`${directory}/${MOVING}/${IDENTITY_FILE}`) !== null) return true
+  const written = readIdentity(disk, `${directory}/${WRITING}`)
+  if (written === null) return false
+  const present = readIdentity(disk, directory)
+  if (present === null || present.bootCounter === written.bootCounter) return true
+  // The log is archived first, and without it a start is refused, though it counts.
+  return disk.stat(`${directory}/${LOG_FOLDER}`) === null
 }
 
 /** Idempotent: goes on wherever an earlier attempt has ended. Throws StorageError. */

@@ -8,7 +8,7 @@ import { newKeyPair } from '../key-pair.ts'
 import { KvMachine } from '../machine/kv.ts'
 import { decodeConfigurationRecord } from '../raft/configuration.ts'
 import { loadSnapshot, type OldState } from '../reseed.ts'
-import { reseed } from '../reseed-directory.ts'
+import { isReseedOpen, reseed } from '../reseed-directory.ts'
 import { dataRoot, takeDirectory } from '../storage/directory.ts'
 import { newIdentity, readIdentity } from '../storage/identity.ts'
 import { nodeDisk } from '../storage/node-disk.ts'
@@ -39,6 +39,13 @@ export async function run(invocation: Invocation): Promise<number> {
         'not-empty',
         `there is a node in ${path} already`,
         'Name another directory with --data DIR, or archive what is there with: raft-p2p rejoin',
+      )
+    }
+    if (isReseedOpen(nodeDisk, path)) {
+      throw new CommandError(
+        'not-empty',
+        `an earlier restore was cut short in ${path}`,
+        'End that one with: raft-p2p recover, or name another directory with --data DIR',
       )
     }
     const old = await stateOf(path, file, offer)

@@ -43,7 +43,8 @@ export const EXEMPT: Readonly<Record<string, string>> = {
   'node/raft/voting.ts#isVoter': 'a question to a configuration that was read before',
   'node/founding/record.ts#isSameMessage': 'compares two messages that were read before',
   'node/reseed.ts#readState': 'puts together what the log and the snapshots have read',
-  'node/reseed-directory.ts#isReseedOpen': 'asks the disk for two names',
+  'node/reseed-directory.ts#isReseedOpen':
+    'asks the disk for names, and compares two identities that were read',
   'node/commands/snapshot-save.ts': 'an error answer of a node, shown as it is',
   'node/raft/change.ts#isJoint': 'a rule over a configuration that was read before',
   'node/raft/configuration.ts#findMember': 'looks up a member of a record that was read before',

@@ -41,6 +41,11 @@ export class Roster {
 
   watch(process: SimProcess, how: 'create' | 'open', log: LogStorage): LogStorage {
     const { index } = process
+    const known = this.#peers[index] ?? null
+    // It had lost its identity with its log, and is somebody else now: what the one before had confirmed stays true of that one.
+    if (known !== null && known !== process.peer) {
+      this.#disks[index] = new DurableLog(process.machine.options.name)
+    }
     const disk = this.disk(index)
     this.#peers[index] = process.peer
     this.#byPeer.set(process.peer, disk)

@@ -163,6 +163,9 @@ export class MembershipDesk<Asker> {
     if (waiting === undefined) return
     if (result.ok) {
       waiting.index = result.id.index
+      const { role, log } = this.#parts.raft
+      // Appended in the very turn in which the leadership ended: nobody else will tell that it may come to nothing.
+      if (role !== 'leader' && result.id.index > log.commitIndex) this.#inDoubt(ticket, waiting)
       return
     }
     this.#waiting.delete(ticket)
@@ -185,13 +188,16 @@ export class MembershipDesk<Asker> {
 
   /** This node leads no more. What is in the log may be committed by the next leader, or not. */
   ledNoMore(): void {
-    for (const [ticket, { asker, index }] of this.#waiting) {
-      if (index === null) continue
-      mark('membership: the leader changes during a change')
-      this.#waiting.delete(ticket)
-      const message = 'the leader changed before the change was settled; see `members`'
-      this.#parts.answer(asker, { ok: false, error: errorBody('timeout', message, true) })
+    for (const [ticket, waiting] of this.#waiting) {
+      if (waiting.index !== null) this.#inDoubt(ticket, waiting)
     }
+  }
+
+  #inDoubt(ticket: number, { asker }: Waiting<Asker>): void {
+    mark('membership: the leader changes during a change')
+    this.#waiting.delete(ticket)
+    const message = 'the leader changed before the change was settled; see `members`'
+    this.#parts.answer(asker, { ok: false, error: errorBody('timeout', message, true) })
   }
 
   #change(

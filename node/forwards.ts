@@ -38,8 +38,10 @@ export class Forwards {
     const id = this.#nextId++
     const repeats = Math.max(0, ...requests.map((pending) => pending.repeats))
     // A leader that is only slow must not be given the same work again and again: that would make it slower.
-    const againTick = tick + this.#patienceTicks * 2 ** Math.min(repeats, DOUBLINGS_MAX)
-    this.#byId.set(id, { to, requests, againTick })
+    const patience = this.#patienceTicks * 2 ** Math.min(repeats, DOUBLINGS_MAX)
+    // A change is not asked for twice, and may take the leader longer than that: it waits for as long as its asker does.
+    const deadline = Math.max(0, ...requests.filter(isChange).map((pending) => pending.deadline))
+    this.#byId.set(id, { to, requests, againTick: Math.max(tick + patience, deadline) })
     return id
   }
 
@@ -63,5 +65,9 @@ export class Forwards {
 }
 
 export function carriesChange({ requests }: Forward): boolean {
-  return requests.some(({ request }) => request.type === 'change')
+  return requests.some(isChange)
+}
+
+function isChange({ request }: Pending): boolean {
+  return request.type === 'change'
 }

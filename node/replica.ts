@@ -408,7 +408,7 @@ export class Replica {
   #giveUp(forward: Forward): void {
     for (const { requestId, request } of forward.requests) {
       if (request.type !== 'change') this.#requests.requeue(requestId, this.#tick)
-      else
+      else if (this.#requests.get(requestId) !== undefined)
         this.#answers.fail(requestId, 'timeout', 'no answer from the leader; see `members`', true)
     }
   }

@@ -1,6 +1,7 @@
 /** A replica's requests: forwarded, sent again, answered exactly once, and what happens when they can not be answered. */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { encodeChangeRequest } from '../../node/change-request.ts'
 import type { PeerFrame } from '../../node/peer-frame.ts'
 import {
   errorOf,
@@ -392,6 +393,29 @@ caughtUp('a follower that comes back after a while is not caught up until it is'
   cluster.release()
   cluster.tick(10)
   assert.ok(follower.replica.caughtUp)
+})
+
+forwarding(
+  'a change that takes the leader longer than a forward waits is answered all the same',
+  () => {
+    const { cluster, follower } = start()
+    cluster.hold = isReply
+    const body = encodeChangeRequest({ verb: 'settings', settings: { maxVoters: 5 } })
+    follower.replica.request(2, { type: 'change', body, timeoutMs: 10_000 })
+    cluster.tick(50)
+    assert.is(follower.answer(2), null, 'five election timeouts are no reason to give up')
+    cluster.release()
+    assert.ok(cluster.answerOf(follower, 2).ok)
+  },
+)
+
+forwarding('a change that nobody answers ends when its own time is up, once', () => {
+  const { cluster, follower } = start()
+  cluster.hold = isReply
+  const body = encodeChangeRequest({ verb: 'settings', settings: { maxVoters: 5 } })
+  follower.replica.request(2, { type: 'change', body, timeoutMs: 500 })
+  cluster.tick(100)
+  assert.equal(errorOf(follower.answer(2)), { code: 'timeout', maybeApplied: true })
 })
 
 forwarding.run()

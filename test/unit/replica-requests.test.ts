@@ -418,6 +418,37 @@ forwarding('a change that nobody answers ends when its own time is up, once', ()
   assert.equal(errorOf(follower.answer(2)), { code: 'timeout', maybeApplied: true })
 })
 
+forwarding(
+  'a change that enters the log in the turn in which leadership ends is not called done',
+  () => {
+    const { cluster, leader, follower, other } = start()
+    const { term } = leader.replica.raft
+    cluster.hold = ({ to, frame }) => to === leader.peer && frame.type === 'raft'
+    const body = encodeChangeRequest({ verb: 'demote', id: other.name })
+    leader.replica.request(2, { type: 'change', body, timeoutMs: 10_000 })
+    cluster.settle()
+    cluster.release()
+    const rejected = { accepted: false, rejectedIndex: 0, hintIndex: 0, hintTerm: 0 } as const
+    const message = { type: 'appendResponse', term: term + 1, ...rejected } as const
+    leader.replica.receive(follower.peer, { type: 'raft', message })
+    cluster.isolate(leader.name)
+    cluster.settle()
+    const expected = { code: 'timeout', maybeApplied: true }
+    assert.equal(errorOf(leader.answer(2)), expected)
+    // The next leader knows nothing of it, and makes another change in its place.
+    cluster.elect()
+    const next = cluster.nodes.find(
+      (node) => node !== leader && node.replica.raft.role === 'leader',
+    )
+    const settings = encodeChangeRequest({ verb: 'settings', settings: { maxVoters: 7 } })
+    next?.replica.request(3, { type: 'change', body: settings, timeoutMs: 10_000 })
+    cluster.tick(5)
+    cluster.heal()
+    cluster.tick(50)
+    assert.equal(errorOf(leader.answer(2)), expected)
+  },
+)
+
 forwarding.run()
 caughtUp.run()
 once.run()

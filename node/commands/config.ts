@@ -50,7 +50,7 @@ async function set(invocation: Invocation, words: readonly string[]): Promise<Ex
   const settings = assignments(words)
   const options = changeOptionsOf(invocation)
   const result = await withClient(invocation, (client) =>
-    explained(setConfig(client, settings, options)),
+    explained(setConfig(client, settings, options), 'settings'),
   )
   printChange(invocation, result)
   return EXIT.ok

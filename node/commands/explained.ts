@@ -10,8 +10,17 @@ const HINTS: Readonly<Record<string, string>> = {
   unauthorised: 'Use the admin token: raft-p2p token --role admin',
 }
 
+/** Of a setting: who is alive has nothing to do with it. */
+const SETTING_HINTS: Readonly<Record<string, string>> = {
+  ...HINTS,
+  'bad-request': 'See what is set now with: raft-p2p config get',
+}
+
 /** Keeps the code and the doubt of a failure and adds the hint. */
-export async function explained<T>(work: Promise<T>): Promise<T> {
+export async function explained<T>(
+  work: Promise<T>,
+  what: 'members' | 'settings' = 'members',
+): Promise<T> {
   try {
     return await work
   } catch (error) {
@@ -20,7 +29,8 @@ export async function explained<T>(work: Promise<T>): Promise<T> {
       message: string
       maybeApplied?: unknown
     }
-    const hint = typeof code === 'string' ? HINTS[code] : undefined
+    const hints = what === 'members' ? HINTS : SETTING_HINTS
+    const hint = typeof code === 'string' ? hints[code] : undefined
     if (typeof code !== 'string' || hint === undefined) throw error
     throw Object.assign(new CommandError(code, message, hint), {
       maybeApplied: maybeApplied === true,

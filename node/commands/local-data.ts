@@ -30,7 +30,7 @@ async function namedDirectory(path: string): Promise<Slot> {
 
 /** The directories that the command line leaves to choose from. */
 export async function localDirectories(invocation: Invocation): Promise<Slot[]> {
-  const data = textFlag(invocation, 'data') ?? (invocation.io.env.RAFT_P2P_DATA || null)
+  const data = dataOf(invocation)
   if (data !== null) return [await namedDirectory(data)]
   const wanted = wantedOf(invocation)
   const topic = wantedTopic(wanted)
@@ -43,8 +43,13 @@ export async function theDirectory(
   kind: string,
   fits: (slot: Slot) => boolean,
 ): Promise<Slot> {
-  const found = (await localDirectories(invocation)).filter(fits)
+  const all = await localDirectories(invocation)
+  const found = all.filter(fits)
   const [only, ...others] = found
+  const [named] = all
+  if (only === undefined && named !== undefined && dataOf(invocation) !== null) {
+    throw unfit(named, kind)
+  }
   if (only === undefined) {
     throw new CommandError(
       'no-data',
@@ -60,6 +65,17 @@ export async function theDirectory(
     )
   }
   return only
+}
+
+/** The user has named it, and it is not what the command is for. */
+function unfit({ path, live }: Slot, kind: string): CommandError {
+  if (!live) return new CommandError('no-data', `there is no ${kind} in ${path}`)
+  const hint = `Stop it first with: raft-p2p stop --data ${path}`
+  return new CommandError('locked', `the node of ${path} is running`, hint)
+}
+
+function dataOf(invocation: Invocation): string | null {
+  return textFlag(invocation, 'data') ?? (invocation.io.env.RAFT_P2P_DATA || null)
 }
 
 /** Null when there is none or it is damaged: commands that only look go on without it. */

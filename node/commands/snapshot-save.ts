@@ -3,7 +3,8 @@
  * name only when all of it is there and its checksum fits.
  */
 import { createHash } from 'node:crypto'
-import { open, rename, rm } from 'node:fs/promises'
+import { type FileHandle, open, rename, rm } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { CommandError, EXIT, type Invocation, printJson, printLine } from './command.ts'
 import { findCluster } from './find-cluster.ts'
 import { wantedOf } from './local-data.ts'
@@ -20,8 +21,24 @@ interface Saved {
 export async function run(invocation: Invocation): Promise<number> {
   const [file = ''] = invocation.args
   const { urls, token } = await findCluster(wantedOf(invocation))
-  const answer = await ask(urls, token, timeoutOf(invocation))
-  const saved = await write(file, answer)
+  const partial = `${file}.part`
+  const orUnwritable = (error: unknown): never => {
+    throw unwritable(file, error)
+  }
+  // Before anybody is asked: a backup that has no place is not worth making.
+  const handle = await open(partial, 'w', 0o600).catch(orUnwritable)
+  let saved: Saved
+  try {
+    try {
+      saved = await write(file, handle, await ask(urls, token, timeoutOf(invocation)))
+    } finally {
+      await handle.close()
+    }
+    await rename(partial, file).catch(orUnwritable)
+  } catch (error) {
+    await rm(partial, { force: true })
+    throw error
+  }
   if (invocation.json) printJson(invocation.io, saved)
   else {
     const { bytes, index, sha256 } = saved
@@ -48,7 +65,7 @@ async function ask(
       if (answer.ok) return answer
       problem = await problemOf(answer)
     } catch (error) {
-      const why = patience.signal.aborted ? `no answer within ${timeoutMs} ms` : `${error}`
+      const why = patience.signal.aborted ? `no answer within ${timeoutMs} ms` : reasonOf(error)
       problem = new CommandError('unreachable', `${url} does not answer: ${why}`)
     } finally {
       clearTimeout(timer)
@@ -67,31 +84,55 @@ async function problemOf(answer: Response): Promise<CommandError> {
   }
 }
 
-async function write(file: string, answer: Response): Promise<Saved> {
-  const partial = `${file}.part`
+async function write(file: string, handle: FileHandle, answer: Response): Promise<Saved> {
   const hash = createHash('sha256')
   let bytes = 0
-  const handle = await open(partial, 'w', 0o600)
-  try {
-    for await (const chunk of answer.body ?? []) {
-      hash.update(chunk)
-      bytes += chunk.length
-      await handle.write(chunk)
-    }
-    await handle.sync()
-  } finally {
-    await handle.close()
+  for await (const chunk of chunksOf(answer)) {
+    hash.update(chunk)
+    bytes += chunk.length
+    // Unlike `write`, it goes on until all of it is written.
+    await handle.writeFile(chunk).catch((error) => Promise.reject(unwritable(file, error)))
   }
+  await handle.sync().catch((error) => Promise.reject(unwritable(file, error)))
   const sha256 = hash.digest('hex')
-  if (sha256 !== answer.headers.get('raft-snapshot-sha256')) {
-    await rm(partial)
-    throw new CommandError('corrupt-snapshot', 'what has arrived is not what was sent; try again')
-  }
-  await rename(partial, file)
   const { headers } = answer
+  if (sha256 !== headers.get('raft-snapshot-sha256')) throw brokenOff('its checksum is another')
   return {
     ...{ file, bytes, sha256 },
     clusterId: headers.get('raft-cluster-id') ?? '',
     index: Number(headers.get('raft-index')),
   }
+}
+
+async function* chunksOf({ body }: Response): AsyncGenerator<Uint8Array> {
+  try {
+    for await (const chunk of body ?? []) yield chunk
+  } catch (error) {
+    throw brokenOff(reasonOf(error))
+  }
+}
+
+function brokenOff(why: string): CommandError {
+  const hint = 'Nothing was saved: try again, or name another node with --connect URL'
+  return new CommandError('unreachable', `the backup did not arrive as it was sent: ${why}`, hint)
+}
+
+function unwritable(file: string, error: unknown): CommandError {
+  const { code, message } = error as { readonly code?: string; readonly message: string }
+  const why: Readonly<Record<string, string>> = {
+    ENOENT: `there is no folder ${dirname(file)}`,
+    ENOTDIR: `${dirname(file)} is no folder`,
+    EISDIR: 'it is a folder',
+    EACCES: 'permission denied',
+    EROFS: 'the file system is read-only',
+    ENOSPC: 'the disk is full',
+  }
+  const reason = (code === undefined ? undefined : why[code]) ?? message
+  return new CommandError('unwritable', `${file} cannot be written: ${reason}`)
+}
+
+/** What fetch fails with hides the reason in its cause. */
+function reasonOf(error: unknown): string {
+  const { cause, message } = error as { readonly cause?: unknown; readonly message?: string }
+  return cause instanceof Error && cause.message !== '' ? cause.message : (message ?? String(error))
 }

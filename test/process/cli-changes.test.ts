@@ -1,5 +1,6 @@
 // timeout: 120 s
 /** `members`, `leader`, `config` and their refusals: what the command asks for, prints, and ends with. A service stands in. */
+import { readdirSync } from 'node:fs'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { errorBody } from '../../client/protocol.ts'
@@ -103,6 +104,37 @@ cli('what the leader refuses: its sentence, what to try next, and the exit code'
   assert.match(weak.stderr, /token --role admin/)
 })
 
+cli('a setting that cannot be: what is set now, and nothing of who is alive', async () => {
+  const lab = await openLab()
+  const error = errorBody('bad-request', '--max-voters takes a whole number, not "many"')
+  lab.service.onAdmin = () => {
+    throw Object.assign(new Error(error.message), error)
+  }
+  const { code, stderr } = await run(lab, ['config', 'set', 'maxVoters=many'])
+  assert.is(code, 1)
+  assert.match(stderr, /raft-p2p config get/)
+  assert.not.match(stderr, /members/)
+})
+
+cli('a backup that has no place, or does not arrive whole, leaves nothing behind', async () => {
+  const lab = await openLab()
+  const folder = temporaryDirectory()
+  const lost = await run(lab, ['snapshot', 'save', `${folder}/none/backup.raft`])
+  assert.is(lost.code, 1)
+  const text = `raft-p2p: ${folder}/none/backup.raft cannot be written: there is no folder ${folder}/none\n`
+  assert.is(lost.stderr, text)
+  assert.is(lab.service.backupsOpen, 0, 'nobody was asked')
+  // The service that stands in names a checksum that does not fit.
+  const torn = await run(lab, ['snapshot', 'save', `${folder}/backup.raft`])
+  assert.is(torn.code, 4)
+  assert.match(torn.stderr, /did not arrive as it was sent: its checksum/)
+  const where = ['--connect', 'ws://127.0.0.1:1', '--token', TOKENS.admin]
+  const nobody = await raft(['snapshot', 'save', `${folder}/backup.raft`, ...where], { env })
+  assert.is(nobody.code, 4)
+  assert.not.match(nobody.stderr, /fetch failed/)
+  assert.equal(readdirSync(folder), [])
+})
+
 cli('what cannot be meant is exit 2 and asks nobody', async () => {
   const lab = await openLab()
   for (const args of [
@@ -131,6 +163,9 @@ cli('leave and stop say that no node runs here', async () => {
   const { code, stdout } = await raft(['leave', '--json'], { env })
   assert.is(code, 1)
   assert.is(JSON.parse(stdout).code, 'no-data')
+  const named = temporaryDirectory()
+  const { stderr } = await raft(['leave', '--data', named], { env })
+  assert.is(stderr, `raft-p2p: there is no running node in ${named}\n`)
 })
 
 cli.run()

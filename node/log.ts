@@ -83,8 +83,9 @@ function jsonLine({ time, level, event, context, fields }: Line): string {
 
 function prettyLine(line: Line, colors: Colors): string {
   const paint = paintOf(line, colors)
+  // The term stands in front of them, as among the common fields of JSON.
   const fields = Object.entries(line.fields)
-    .filter(([, value]) => value !== undefined)
+    .filter(([name, value]) => value !== undefined && name !== 'term')
     .map(([name, value]) => `${colors.dim(`${name}=`)}${shown(plain(value))}`)
   const head = [
     colors.dim(line.time.toISOString().slice(11, 23)),

@@ -69,6 +69,9 @@ test('pretty: time, node, event, term and fields on one line, without colour', (
   log.identify(() => ({ node: 'n1', clusterId: 'ab', term: 4 }))
   log('info', 'leader.changed', { leaderId: 2, why: 'a b', nothing: undefined })
   assert.is(lines[0], '14:03:22.045 n1 leader.changed     term=4 leaderId=2 why="a b"\n')
+  // As in JSON: one of a name.
+  log('info', 'vote.granted', { term: 4, candidate: 3 })
+  assert.is(lines[1], '14:03:22.045 n1 vote.granted       term=4 candidate=3\n')
 })
 
 test('pretty: coloured by event', () => {

@@ -87,10 +87,15 @@ function wordsOf(line: LineReader): { words: string[]; dryRun: boolean } {
 function changeText(view: View, result: ChangeResult): string {
   if (view.style === 'json') return `${JSON.stringify(result)}\n`
   const { changes, voters, learners, configIndex, dryRun } = result
+  const who = `${countOf(voters, 'voter')}, ${countOf(learners, 'stand-by')}`
   const end = dryRun
-    ? `Nothing was changed: that would be ${voters.length} voters, ${learners.length} stand-bys.`
-    : `Success! ${voters.length} voters, ${learners.length} stand-bys (configuration ${configIndex})`
+    ? `Nothing was changed: that would be ${who}.`
+    : `Success! ${who} (configuration ${configIndex})`
   return harmlessLines([...changes, end].map((text) => `${text}\n`))
+}
+
+function countOf(ids: readonly number[], name: string): string {
+  return `${ids.length} ${name}${ids.length === 1 ? '' : 's'}`
 }
 
 function harmlessLines(lines: readonly string[]): string {

@@ -56,7 +56,7 @@ function membersText(view: View, { members }: NodeStatus): string {
     [
       String(member.memberId),
       member.name,
-      member.isLeader ? 'leader' : member.role,
+      member.isLeader ? 'leader' : member.role === 'learner' ? 'stand-by' : member.role,
       member.link,
       member.lag === null ? '-' : String(member.lag),
       member.rttMs === null ? '-' : `${member.rttMs.toFixed(1)} ms`,

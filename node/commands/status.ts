@@ -52,7 +52,7 @@ export function memberLines({ members }: Status): string[] {
   const rows = members.map((member) => [
     String(member.memberId),
     printable(member.name),
-    member.isLeader ? 'leader' : member.role,
+    member.isLeader ? 'leader' : member.role === 'learner' ? 'stand-by' : member.role,
     member.link,
     member.lag === null ? '-' : String(member.lag),
     member.rttMs === null ? '-' : `${member.rttMs.toFixed(1)} ms`,

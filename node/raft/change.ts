@@ -191,8 +191,8 @@ function move(draft: Draft, memberId: MemberId, from: 'voters' | 'learners'): Fa
   }
   const at = draft[from].indexOf(memberId)
   if (at === -1) {
-    const part = from === 'voters' ? 'voter' : 'learner'
-    return refused('bad-request', `member ${memberId} is no ${part}`)
+    const why = from === 'voters' ? 'is a stand-by and has no vote' : 'has a vote already'
+    return refused('bad-request', `member ${memberId} ${why}`)
   }
   draft[from].splice(at, 1)
   return null

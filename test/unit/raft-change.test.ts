@@ -102,6 +102,16 @@ const REFUSED: readonly [string, ConfChange[], string][] = [
   ],
 ]
 
+change('refused: with what the member is, not with what it is not', () => {
+  for (const [type, memberId, message] of [
+    ['promote', 2, 'member 2 has a vote already'],
+    ['demote', 4, 'member 4 is a stand-by and has no vote'],
+  ] as const) {
+    const next = nextRecord(recordOf(3, 1), [{ type, memberId }], '')
+    assert.is(!next.ok && next.message, message)
+  }
+})
+
 for (const [name, changes, code] of REFUSED) {
   change(`refused: ${name}`, () => {
     const next = nextRecord(recordOf(3, 1), changes, '')

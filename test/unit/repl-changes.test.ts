@@ -3,6 +3,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { connect } from '../../client/node.ts'
 import { errorBody } from '../../client/protocol.ts'
+import { memberLines } from '../../node/commands/status.ts'
 import { TOKENS } from '../support/gateway-lab.ts'
 import { batch, closeShellLabs, openShellLab, type ShellLab } from '../support/shell-lab.ts'
 
@@ -43,13 +44,38 @@ shell('each line asks for its verb', async () => {
   lab.close()
 })
 
+shell('who is no voter is listed by the word that changes are told in', async () => {
+  const lab = await adminLab()
+  const status = lab.service.status()
+  const common = { url: null, isLeader: false, matchIndex: 3, lag: 0, rttMs: null } as const
+  const one = { ...common, nodeId: 'a'.repeat(64), link: 'direct' } as const
+  const members = [
+    { ...one, memberId: 1, name: 'n1', role: 'voter', isLeader: true },
+    { ...one, memberId: 2, name: 'n2', role: 'voter' },
+    { ...one, memberId: 3, name: 'n3', role: 'learner' },
+  ] as const
+  lab.service.status = () => ({ ...status, members })
+  const { out } = await batch(lab, 'members\n')
+  const roles = /^(?:leader|voter|stand-by)$/
+  const listed = out.split(/\s+/).filter((word) => roles.test(word))
+  assert.equal(listed, ['leader', 'voter', 'stand-by'], out)
+  assert.equal(
+    memberLines({ ...status, members })
+      .slice(1)
+      .map((line) => line.split(/ +/)[2]),
+    listed,
+  )
+  assert.is(JSON.parse((await batch(lab, 'members\n', { json: true })).out)[2].role, 'learner')
+  lab.close()
+})
+
 shell('what was done is said, in a sentence or as JSON', async () => {
   const lab = await adminLab()
   const plain = await batch(lab, 'MEMBERS PROMOTE 4\n')
   assert.is(plain.code, 0)
   assert.is(
     plain.out,
-    'n4 (member 4) becomes a voter\nSuccess! 3 voters, 1 stand-bys (configuration 17)\n',
+    'n4 (member 4) becomes a voter\nSuccess! 3 voters, 1 stand-by (configuration 17)\n',
   )
   assert.equal(JSON.parse((await batch(lab, 'MEMBERS PROMOTE 4\n', { json: true })).out), RESULT)
   lab.service.onAdmin = () => ({ configIndex: 3, settings: { maxVoters: 5, admit: 'auto' } })

@@ -8,6 +8,7 @@ import {
   encodeConfigurationRecord,
   MEMBERS_MAX,
   REASON_CHARS_MAX,
+  RECORD_BYTES_MAX,
   REMOVED_MAX,
 } from './configuration.ts'
 import { mark } from './marks.ts'
@@ -94,8 +95,13 @@ export function nextRecord(
     // Absent for the first level, as in every record that was made before there were levels.
     ...(featureLevel > 1 ? { featureLevel } : {}),
   }
-  // Every node stops at an entry that it cannot read, so that none such may be appended.
-  if (decodeConfigurationRecord(encodeConfigurationRecord(made)) === null) {
+  // Every node stops at an entry that it cannot read, or put into a snapshot, so that none such may be appended.
+  const payload = encodeConfigurationRecord(made)
+  if (payload.length > RECORD_BYTES_MAX) {
+    mark('change: it would lead to a configuration that is too large')
+    return refused('bad-request', 'names, addresses and settings are too long together')
+  }
+  if (decodeConfigurationRecord(payload) === null) {
     mark('change: it would lead to a configuration that nobody can read')
     return refused('bad-request', 'a name, address, key or setting is not as it must be')
   }

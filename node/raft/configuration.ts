@@ -9,6 +9,8 @@ export const MEMBERS_MAX = 64
 /** Enough for years of replaced machines; one that is forgotten comes back as a newcomer, which harms nothing. */
 export const REMOVED_MAX = 256
 export const REASON_CHARS_MAX = 200
+/** 64 members with all their addresses take half of it. A snapshot carries it in its header, which has an end (snapshot-format.ts). */
+export const RECORD_BYTES_MAX = 1_000_000
 const FEATURE_LEVEL_MAX = 1000
 const NAME_CHARS_MAX = 64
 const URL_CHARS_MAX = 512

@@ -6,8 +6,10 @@ import {
   decodeConfigurationRecord,
   encodeConfigurationRecord,
   MEMBERS_MAX,
+  RECORD_BYTES_MAX,
 } from '../../node/raft/configuration.ts'
 import type { ConfigurationRecord, Member } from '../../node/raft/types.ts'
+import { CONFIGURATION_BYTES_MAX } from '../../node/storage/snapshot-format.ts'
 import { configurationOf } from '../support/raft-cluster.ts'
 
 const change = suite('raft change')
@@ -188,5 +190,25 @@ change('the reason is kept as printable ASCII', () => {
   assert.is(next.record.reason?.slice(0, 4), '??xx')
   assert.is(next.record.reason?.length, 200)
 })
+
+change(
+  'what fits into no snapshot is not appended, and leaving the joint adds less than there is room',
+  () => {
+    let record = recordOf(3, 0)
+    for (let n = 0; ; n++) {
+      const settings = { [`setting ${n}`]: 'x'.repeat(50_000) }
+      const next = nextRecord(record, [{ type: 'settings', settings }], '')
+      if (!next.ok) {
+        assert.is(next.code, 'bad-request')
+        break
+      }
+      record = next.record
+      assert.ok(encodeConfigurationRecord(record).length <= RECORD_BYTES_MAX)
+    }
+    assert.ok(encodeConfigurationRecord(record).length > RECORD_BYTES_MAX - 51_000)
+    // A member that is noted as removed takes less than it took as a member.
+    assert.ok(RECORD_BYTES_MAX + 64 * 40 < CONFIGURATION_BYTES_MAX)
+  },
+)
 
 change.run()

@@ -6,7 +6,8 @@ import { type ErrorBody, errorBody } from '../client/protocol.ts'
 import { LIMITS } from './config.ts'
 import type { Index } from './raft/types.ts'
 import type { Backup, Service } from './service.ts'
-import type { SnapshotInfo, SnapshotStorage } from './storage/snapshots.ts'
+import type { SnapshotInfo, SnapshotReader, SnapshotStorage } from './storage/snapshots.ts'
+import { StorageError } from './storage/storage.ts'
 
 interface Waiting {
   readonly index: Index
@@ -53,8 +54,14 @@ export class Backups {
     for (const { answer } of this.#waiting.splice(0)) answer(error)
   }
 
-  #backupOf(info: SnapshotInfo): Backup {
-    const reader = this.#storage.open(info)
+  #backupOf(info: SnapshotInfo): Backup | ErrorBody {
+    let reader: SnapshotReader
+    try {
+      reader = this.#storage.open(info)
+    } catch (error) {
+      if (!(error instanceof StorageError)) throw error
+      return errorBody('internal', error.message)
+    }
     const { clusterId, index, term, sizeBytes, checksum } = info
     return {
       info: { clusterId, index, term, sizeBytes, checksum },

@@ -6,7 +6,7 @@ import type { PeerFrame } from './peer-frame.ts'
 import { mark } from './raft/marks.ts'
 import type { Index, PeerId } from './raft/types.ts'
 import type { SnapshotInfo, SnapshotReader, SnapshotStorage } from './storage/snapshots.ts'
-import type { StorageError } from './storage/storage.ts'
+import { StorageError } from './storage/storage.ts'
 
 type Pull = PeerFrame & { readonly type: 'snapshotPull' }
 
@@ -86,9 +86,14 @@ export class SnapshotSending {
     if (reading >= pullsMax || offset >= served.info.sizeBytes) return
     served.quietTicks = 0
     served.offset = offset
-    this.#reading.set(from, reading + 1)
     const length = Math.max(1, Math.min(lengthBytes, chunkBytes))
-    served.reader ??= this.#parts.storage.open(served.info)
+    try {
+      served.reader ??= this.#parts.storage.open(served.info)
+    } catch (error) {
+      if (!(error instanceof StorageError)) throw error
+      return this.#broke(served, error)
+    }
+    this.#reading.set(from, reading + 1)
     served.reader.read(offset, length, (error, bytes) => {
       const left = (this.#reading.get(from) ?? 1) - 1
       if (left === 0) this.#reading.delete(from)

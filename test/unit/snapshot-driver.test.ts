@@ -63,13 +63,14 @@ class Source {
   readonly later = new Later()
   readonly storage = new MemorySnapshots({ soon: this.later.soon })
   readonly frames: { to: PeerId; frame: PeerFrame }[] = []
+  readonly broken: number[] = []
   readonly sending = new SnapshotSending({
     storage: this.storage,
     send: (to, frame) => this.frames.push({ to, frame }),
     chunkBytes: CHUNK,
     pullsMax: PULLS,
     idleTicks: 3,
-    broken: () => {},
+    broken: ({ index }) => this.broken.push(index),
   })
 
   take(index: number, texts: readonly string[]): SnapshotInfo {
@@ -319,6 +320,17 @@ sending('whoever asks for more at a time than is allowed gets no more', () => {
   for (const { frame } of source.frames) {
     assert.ok(frame.type === 'snapshotChunk' && frame.bytes.length <= CHUNK)
   }
+})
+
+sending('a file that cannot be opened is a broken one, and harms nobody but itself', () => {
+  const source = new Source()
+  const { checksum } = source.take(9, TEXTS)
+  source.storage.files.whole.clear()
+  const pull = { type: 'snapshotPull', checksum, offset: 0, lengthBytes: CHUNK } as const
+  for (let i = 0; i < 2 * PULLS; i++) source.sending.onPull('t', pull)
+  source.later.run()
+  assert.is(source.frames.length, 0)
+  assert.equal(source.broken, Array(2 * PULLS).fill(9))
 })
 
 const taking = suite('taking a snapshot')

@@ -28,7 +28,8 @@ export class RoleWatch {
   note(): void {
     const { memberOf, ledNoMore, leaderChanged } = this.#hooks
     const { role, leader, term, log } = this.#raft
-    const configurationIndex = log.configurationAt(log.appliedIndex)?.index ?? 0
+    const at = log.configurationAt(log.appliedIndex)
+    const configurationIndex = at?.index ?? 0
     const seen = this.#seen
     this.#seen = { role, leader, term, configurationIndex }
     if (role !== seen.role) {
@@ -41,7 +42,13 @@ export class RoleWatch {
       this.#out.event('leader.changed', 'info', { leaderId })
     }
     if (configurationIndex !== seen.configurationIndex) {
-      this.#out.event('config.changed', 'info', { index: configurationIndex })
+      this.#out.event('config.changed', 'info', {
+        index: configurationIndex,
+        voters: at?.record.configuration.voters.length ?? 0,
+        standBys: at?.record.configuration.learners.length ?? 0,
+        // Who waits for admission, or for a vote, sees here that it has come.
+        ...(at?.record.reason === undefined ? {} : { reason: at.record.reason }),
+      })
     }
   }
 }

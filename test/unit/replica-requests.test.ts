@@ -409,6 +409,20 @@ forwarding(
   },
 )
 
+forwarding('every member tells of a change, with its reason', () => {
+  const { cluster, leader } = start()
+  const settings = { maxVoters: 5 }
+  const body = encodeChangeRequest({ verb: 'settings', settings, reason: 'as agreed' })
+  leader.replica.request(2, { type: 'change', body, timeoutMs: 10_000 })
+  assert.ok(cluster.answerOf(leader, 2).ok)
+  cluster.tick(3)
+  for (const { events } of cluster.nodes) {
+    const last = events.filter(({ event }) => event === 'config.changed').at(-1)
+    const { index: _, ...told } = last?.fields ?? {}
+    assert.equal(told, { voters: 3, standBys: 0, reason: 'as agreed' })
+  }
+})
+
 forwarding('a change that nobody answers ends when its own time is up, once', () => {
   const { cluster, follower } = start()
   cluster.hold = isReply

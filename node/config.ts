@@ -403,7 +403,7 @@ export function overruledFlags(
     const mine = options[name as SettingName]
     const theirs = settings[name]
     if (!options.explicit.has(flag) || theirs === undefined || theirs === mine) return []
-    return [`--${flag} ${mine} is ignored: the cluster was founded with ${theirs}`]
+    return [`--${flag} ${mine} is ignored: the cluster has it at ${theirs}; see: raft-p2p config`]
   })
 }
 

@@ -53,8 +53,15 @@ async function set(invocation: Invocation, words: readonly string[]): Promise<Ex
     explained(setConfig(client, settings, options), 'settings'),
   )
   printChange(invocation, result)
+  const late = Object.keys(settings).filter((flag) => AT_START.includes(flag))
+  if (late.length > 0 && !invocation.json && !result.dryRun) {
+    printLine(invocation.io, `Each node takes ${late.join(' and ')} at its next start.`)
+  }
   return EXIT.ok
 }
+
+/** What a replica is made with (replica-options.ts). */
+const AT_START: readonly string[] = ['heartbeat', 'election']
 
 /** `name=value ...`, or `name value` for a single one. */
 function assignments(words: readonly string[]): Record<string, string> {

@@ -43,6 +43,8 @@ cli('each command asks for its verb and says what was done', async () => {
     const said = 'n4 (member 4) becomes a voter\nNow 3 voters, 1 stand-by (configuration 17)\n'
     assert.is(stdout, said)
   }
+  const times = await run(lab, ['config', 'set', 'electionMs=3s'])
+  assert.match(times.stdout, /\nEach node takes election at its next start\.\n$/)
   const dry = ['members', 'promote', '4', '--dry-run', '--if-config', '16', '--json']
   const { stdout } = await run(lab, dry)
   assert.equal(JSON.parse(stdout), RESULT)

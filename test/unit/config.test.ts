@@ -233,7 +233,7 @@ test('what only seeds the replicated settings is named when the cluster overrule
   const mine = options({ flags: { expect: '3', heartbeat: '50ms' } })
   const settings = { ...seedSettings(options()), expect: 3 }
   assert.equal(overruledFlags(mine, settings), [
-    '--heartbeat 50 is ignored: the cluster was founded with 100',
+    '--heartbeat 50 is ignored: the cluster has it at 100; see: raft-p2p config',
   ])
   assert.equal(overruledFlags(options(), { heartbeatMs: 50 }), [])
 })

@@ -223,7 +223,7 @@ function keep(part: Part, key: string, kept: Kept): void {
 }
 
 function beginRecord({ lastUsedMs }: Part): ByteWriter {
-  const record = new ByteWriter(RECORD_BYTES)
+  const record = new ByteWriter()
   return lastUsedMs === null ? record.u8(0) : record.u8(1).u64(lastUsedMs)
 }
 

@@ -371,7 +371,10 @@ export class Runtime implements Service, TransportEvents {
     }
     this.#alarms.show('divergence', replica.comparison.alarm)
     const { leader, term } = replica.raft
-    this.#leaderWatch.note(leader, term, () => leaderInfo(this.#statusParts(), replica))
+    this.#leaderWatch.note(leader, term, () => {
+      const ownUrl = this.#parts.urls()[0] ?? null
+      return leaderInfo({ ownUrl, peers: this.#peers }, replica)
+    })
     if (wakeInMs !== null) this.#wakeReplica(replica, wakeInMs)
     if (more) this.#wake()
   }

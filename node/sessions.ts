@@ -210,20 +210,20 @@ export class Sessions {
 
   /** Called on a clone that nobody changes. Order is kept everywhere, because it decides who gives way first. */
   *pieces(): Generator<Uint8Array> {
-    let record = new ByteWriter(RECORD_BYTES)
+    let record = new ByteWriter()
     for (const [id, session] of this.#sessions) {
       record.u8(SESSION).u64(id).u64(session.floor).u64(session.lastUsedMs)
       record.u8(session.used ? 1 : 0)
       for (const [sequence, reply] of session.replies) {
         if (record.length + 13 + reply.length > RECORD_BYTES) {
           yield record.finish()
-          record = new ByteWriter(RECORD_BYTES)
+          record = new ByteWriter()
         }
         record.u8(REPLY).u64(sequence).bytes(reply)
       }
       if (record.length < RECORD_BYTES - 64) continue
       yield record.finish()
-      record = new ByteWriter(RECORD_BYTES)
+      record = new ByteWriter()
     }
     if (record.length > 0) yield record.finish()
   }

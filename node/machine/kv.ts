@@ -100,12 +100,12 @@ export class KvMachine implements StateMachine {
    *   u8 1, u64 number of items
    */
   *pieces(): Generator<Uint8Array> {
-    let items = new ByteWriter(RECORD_BYTES).u8(ITEMS)
+    let items = new ByteWriter().u8(ITEMS)
     for (const { key, value, revision } of this.#items.entries()) {
       const bytes = 8 + 4 + key.length + 4 + value.length
       if (items.length > 1 && items.length + bytes > RECORD_BYTES) {
         yield items.finish()
-        items = new ByteWriter(RECORD_BYTES).u8(ITEMS)
+        items = new ByteWriter().u8(ITEMS)
       }
       items.u64(revision).bytes(key).bytes(value)
     }

@@ -20,10 +20,12 @@ const WHOLE = 0
 const FIRST = 1
 const MORE = 2
 const FIRST_HEADER_BYTES = 1 + 4
+const FIRST_PIECE_BYTES = 1024
 
 /** Lazily: a record is asked for only when the pieces before it are taken. */
 export function* cutIntoPieces(records: Iterable<Uint8Array>): Generator<Uint8Array> {
-  let piece = new ByteWriter(PIECE_BYTES_MAX).u8(WHOLE)
+  // A small state fits into a small buffer, which grows by doubling: snapshots of it are taken often.
+  let piece = new ByteWriter(FIRST_PIECE_BYTES).u8(WHOLE)
   for (const record of records) {
     const bytes = record.length
     if (bytes > RECORD_BYTES_MAX) throw new Error(`bug: a record of ${bytes} bytes`)

@@ -255,8 +255,8 @@ function drawLimits(dice: Dice): Partial<RuntimeLimits> {
 /** Nodes take snapshots all the time, and keep so little of their logs that whoever was away needs one. */
 function drawSnapshotLimits(dice: Dice): Partial<RuntimeLimits> {
   return {
-    snapshotEntries: dice.pick([1, 5, 20, 20, 60, 200]),
-    snapshotLogBytes: dice.pick([200, 5000, 64 << 20, 64 << 20]),
+    snapshotEntries: dice.pick([2, 10, 30, 60, 200, 200]),
+    snapshotLogBytes: dice.pick([1000, 10_000, 64 << 20, 64 << 20]),
     snapshotTailEntries: dice.pick([0, 0, 3, 20]),
     snapshotTailBytes: dice.pick([0, 500, 16 << 20]),
     snapshotPinnedBytesMax: dice.pick([0, 5000, 256 << 20]),

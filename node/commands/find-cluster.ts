@@ -7,6 +7,7 @@ import { connect as connectSocket } from 'node:net'
 import { join } from 'node:path'
 import { parseNodeUrl, UsageError } from '../config.ts'
 import { dataRoot, listSlots, readEndpoint, readTopic, type Slot } from '../storage/directory.ts'
+import { readIdentity } from '../storage/identity.ts'
 import { isLocked } from '../storage/lock.ts'
 import { nodeDisk } from '../storage/node-disk.ts'
 import type { DerivedTopic } from '../topic.ts'
@@ -160,7 +161,11 @@ async function onlyLocalCluster(env: Env, token: string | null): Promise<Target>
 /** Those in slots, and those with a directory of their own that told the others of this machine where they are. */
 async function localUrls(env: Env, discovery: string): Promise<string[]> {
   const slots = listening(await listSlots(nodeDisk, dataRoot(env), discovery))
-  if (slots.length > 0) return urlsOf(slots)
+  if (slots.length > 0) {
+    // Whoever only waits for admission knows neither members nor leader.
+    const isMember = ({ path }: Slot): boolean => memberIdIn(path) !== null
+    return urlsOf([...slots.filter(isMember), ...slots.filter((slot) => !isMember(slot))])
+  }
   const { parseLiveRecord } = await import('../../discovery/local.ts')
   const folder = join(dataRoot(env), 'raft-p2p', discovery.slice(0, 16), 'live')
   const urls: string[] = []
@@ -172,6 +177,14 @@ async function localUrls(env: Env, discovery: string): Promise<string[]> {
     }
   }
   return [...new Set(urls)]
+}
+
+function memberIdIn(path: string): number | null {
+  try {
+    return readIdentity(nodeDisk, path)?.memberId ?? null
+  } catch {
+    return null
+  }
 }
 
 function answers(url: string): Promise<boolean> {

@@ -12,6 +12,7 @@ import {
   printLine,
 } from './command.ts'
 import { explained } from './explained.ts'
+import { ELSEWHERE, isWaiting, waitingText } from './status.ts'
 import { timeoutOf, withClient } from './with-client.ts'
 
 const POLL_MS = 50
@@ -59,11 +60,10 @@ async function transfer(invocation: Invocation, to: string | null): Promise<Exit
   return EXIT.ok
 }
 
-function printLeader(
-  { io, json }: Invocation,
-  { leaderId, leaderUrl, term, members, clusterId }: NodeStatus,
-): void {
+function printLeader({ io, json }: Invocation, status: NodeStatus): void {
+  const { leaderId, leaderUrl, term, members, clusterId } = status
   if (json) return printJson(io, { leaderId, leaderUrl, term })
+  if (isWaiting(status)) throw new CommandError('not-founded', waitingText(status), ELSEWHERE)
   if (clusterId === null) throw new CommandError('not-founded', 'the cluster is not founded yet')
   if (leaderId === null) {
     throw new CommandError('no-leader', `no leader is known at the moment (term ${term})`)

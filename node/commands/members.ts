@@ -21,7 +21,7 @@ import {
   textFlag,
 } from './command.ts'
 import { explained } from './explained.ts'
-import { memberLines } from './status.ts'
+import { ELSEWHERE, isWaiting, memberLines, waitingText } from './status.ts'
 import { withClient } from './with-client.ts'
 
 export async function run(invocation: Invocation): Promise<number> {
@@ -42,6 +42,7 @@ async function list(invocation: Invocation, extra: readonly string[]): Promise<n
   if (status.clusterId === null) {
     throw new CommandError('not-founded', 'the cluster is not founded yet')
   }
+  if (isWaiting(status)) throw new CommandError('not-founded', waitingText(status), ELSEWHERE)
   if (invocation.json) printJson(invocation.io, status.members)
   else for (const line of memberLines(status)) printLine(invocation.io, line)
   return EXIT.ok

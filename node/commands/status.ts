@@ -18,15 +18,44 @@ export function describeStatus(status: Status): string[] {
   return [
     field('cluster', status.clusterId ?? 'not founded yet'),
     field('topic', status.topic),
-    field('node', `${status.name} (${status.role}), ${status.runtime}, raft-p2p ${status.version}`),
+    field(
+      'node',
+      `${status.name} (${partOf(status)}), ${status.runtime}, raft-p2p ${status.version}`,
+    ),
     field('leader', leaderText(status)),
-    field('quorum', `${status.quorum.needed} needed, ${status.quorum.alive} alive`),
+    ...(isWaiting(status) ? [] : [field('quorum', quorumText(status))]),
     field('log', `${status.firstIndex}..${status.lastIndex}, ${progressText(status)}`),
     ...foundingLines(status),
+    ...(isWaiting(status) ? ['', waitingText(status)] : []),
     ...(status.members.length === 0 ? [] : ['', ...memberLines(status)]),
     ...(status.alarms.length === 0 ? [] : ['', 'ALARMS']),
     ...status.alarms.map(({ kind, detail, since }) => printable(`${kind}  ${since}  ${detail}`)),
   ]
+}
+
+/** Bound to a cluster that has not let it in: it knows neither members nor leader. */
+export function isWaiting({ clusterId, memberId, members, snapshot }: Status): boolean {
+  return (
+    clusterId !== null && memberId === null && members.length === 0 && snapshot?.state !== 'loading'
+  )
+}
+
+/** A hint. */
+export const ELSEWHERE =
+  'It knows no members yet: ask another node with --data DIR or --connect URL'
+
+/** What it waits for, and what may be done. */
+export function waitingText({ name }: Status): string {
+  return `${printable(name)} waits for admission: the leader lets it in by itself, or an operator on a member: raft-p2p members add ${printable(name)}`
+}
+
+function partOf(status: Status): string {
+  if (isWaiting(status)) return 'waits for admission'
+  return status.role === 'learner' ? 'stand-by' : status.role
+}
+
+function quorumText({ quorum }: Status): string {
+  return `${quorum.needed} needed, ${quorum.alive} alive`
 }
 
 function leaderText({ leaderId, leaderUrl, members, term }: Status): string {

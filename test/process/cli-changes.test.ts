@@ -137,6 +137,24 @@ cli('a backup that has no place, or does not arrive whole, leaves nothing behind
   assert.equal(readdirSync(folder), [])
 })
 
+cli('a node that waits for admission says so, and never that there is nobody', async () => {
+  const lab = await openLab()
+  const { service } = lab
+  const status = { ...service.status(), clusterId: 'c'.repeat(32), memberId: null, leaderId: null }
+  service.status = () => ({ ...status, role: 'learner' })
+  const shown = await run(lab, ['status'])
+  assert.match(shown.stdout, /^node {5}n1 \(waits for admission\)/m)
+  assert.match(shown.stdout, /^n1 waits for admission: .*members add n1$/m)
+  assert.not.match(shown.stdout, 'quorum')
+  for (const command of ['members', 'leader']) {
+    const { code, stderr } = await run(lab, [command])
+    assert.is(code, 4)
+    assert.match(stderr, /n1 waits for admission/)
+  }
+  service.status = () => ({ ...status, memberId: 4, role: 'learner' })
+  assert.match((await run(lab, ['status'])).stdout, /^node {5}n1 \(stand-by\)/m)
+})
+
 cli('what cannot be meant is exit 2 and asks nobody', async () => {
   const lab = await openLab()
   for (const args of [

@@ -6,6 +6,7 @@
 import { AppliedState, type AppliedStateOptions } from './applied-state.ts'
 import { decodeConfigurationRecord, encodeConfigurationRecord } from './raft/configuration.ts'
 import type { ConfigurationRecord, Entry, EntryId, Member } from './raft/types.ts'
+import { loadState } from './snapshot-fetching.ts'
 import { type SnapshotInfo, type SnapshotStorage, snapshotFor } from './storage/snapshots.ts'
 import { type LogStorage, StorageError } from './storage/storage.ts'
 
@@ -58,14 +59,10 @@ export function loadSnapshot(
   info: SnapshotInfo,
   options: AppliedStateOptions,
 ): Promise<AppliedState> {
-  const restorer = AppliedState.restorer(options)
   return new Promise((resolve, reject) => {
-    snapshots.load(info, {
-      piece: (bytes) => restorer.write(bytes),
-      done: (error) => {
-        if (error !== null) return reject(error)
-        resolve(restorer.finish())
-      },
+    loadState(snapshots, info, AppliedState.restorer(options), (result) => {
+      if (result instanceof StorageError) reject(result)
+      else resolve(result.applied)
     })
   })
 }

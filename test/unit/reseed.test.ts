@@ -5,9 +5,10 @@ import { encodeCommand, encodeKvOperation, encodeKvQuery } from '../../client/pr
 import { KvMachine } from '../../node/machine/kv.ts'
 import { encodeConfigurationRecord } from '../../node/raft/configuration.ts'
 import type { Entry } from '../../node/raft/types.ts'
-import { INDEX_GAP, readState, writeCluster } from '../../node/reseed.ts'
+import { INDEX_GAP, loadSnapshot, readState, writeCluster } from '../../node/reseed.ts'
 import { MemoryLog } from '../../node/storage/memory.ts'
 import { MemorySnapshots } from '../../node/storage/memory-snapshots.ts'
+import type { SnapshotInfo } from '../../node/storage/snapshots.ts'
 import { configurationOf } from '../support/raft-cluster.ts'
 
 const reseed = suite('a new cluster from an old state')
@@ -117,6 +118,31 @@ reseed('without a configuration there is nothing to recover', async () => {
     assert.unreachable()
   } catch (error) {
     assert.is((error as { code: string }).code, 'storage-lost')
+  }
+})
+
+reseed('a file whose checksums hold, and which is no state, is refused', async () => {
+  const storage = new MemorySnapshots()
+  const [configuration] = entries()
+  if (configuration === undefined) throw new Error('no configuration')
+  const { payload } = configuration
+  for (const pieces of [['?'], []]) {
+    const writer = storage.write({
+      clusterId: OLD,
+      index: 4,
+      term: 3,
+      configuration: { index: 1, payload },
+    })
+    for (const piece of pieces) writer.append(ENCODER.encode(piece), () => {})
+    const info = await new Promise<SnapshotInfo | null>((settle) =>
+      writer.finish((_, made) => settle(made)),
+    )
+    try {
+      await loadSnapshot(storage, info as SnapshotInfo, options())
+      assert.unreachable()
+    } catch (error) {
+      assert.is((error as { code: string }).code, 'corrupt-snapshot')
+    }
   }
 })
 

@@ -133,7 +133,11 @@ export class Campaign {
   /** Even while the fast path rests this node is free to vote: whoever loses the leader last must find everybody free. */
   #lost(leader: PeerId, gone: boolean): void {
     this.#doors.forgetLeader()
-    if (this.#mayCampaign) this.#fast.lost(leader, this.#core.term, gone)
+    if (!this.#mayCampaign) return
+    // Of two voters one is left: until the other comes back each round is lost at once, and hurrying would only fill the log.
+    const isVain = gone && this.#core.tracker.votes(new Map([[leader, false]])) === 'lost'
+    if (isVain) return mark('failover: nobody can be elected without the one that is gone')
+    this.#fast.lost(leader, this.#core.term, gone)
   }
 
   #hurry(): void {

@@ -310,8 +310,9 @@ function differences(before: Configuration, after: Configuration): string[] {
     if (was === is) continue
     const name = [...after.members, ...before.members].find((one) => one.memberId === id)?.name
     const who = `member ${id} (${name ?? '?'})`
-    if (is === null) texts.push(`${who} is removed`)
-    else texts.push(was === null ? `${who} enters as a ${is}` : `${who} becomes a ${is}`)
+    const part = is === 'learner' ? 'stand-by' : is
+    if (part === null) texts.push(`${who} is removed`)
+    else texts.push(was === null ? `${who} enters as a ${part}` : `${who} becomes a ${part}`)
   }
   return texts
 }

@@ -135,6 +135,8 @@ members('a dry run tells what would be, and changes nothing', () => {
   assert.ok(report.dryRun)
   assert.equal(report.voters, [1, 2, 3, 4])
   assert.is(shape(cluster, 0), '1 2 3|4')
+  const back = cluster.changeMembers(0, { verb: 'demote', id: 'n2', dryRun: true })
+  assert.match(back.changes.join(), /^member \d \(n2\) becomes a stand-by$/)
 })
 
 members(

@@ -1,16 +1,52 @@
 /** `raft-p2p status`: one screen of what the asked node knows of its cluster. */
 import type { NodeStatus as Status } from '../../client/client.ts'
 import { EXIT, type Invocation, printable, printJson, printLine } from './command.ts'
+import { findCluster } from './find-cluster.ts'
+import { wantedOf } from './local-data.ts'
 import { table } from './table.ts'
-import { withClient } from './with-client.ts'
+import { openClient, timeoutOf, withClient } from './with-client.ts'
+
+/** It is in the same cluster, and usually near. */
+const LEADER_MS_MAX = 1000
 
 export async function run(invocation: Invocation): Promise<number> {
   const status = await withClient(invocation, (client) => client.status(), {
     followLeader: false,
   })
-  if (invocation.json) printJson(invocation.io, status)
-  else for (const line of describeStatus(status)) printLine(invocation.io, line)
+  if (invocation.json) {
+    printJson(invocation.io, status)
+    return EXIT.ok
+  }
+  const alarms = withoutRepeats([...status.alarms, ...(await leadersAlarms(invocation, status))])
+  for (const line of describeStatus({ ...status, alarms })) printLine(invocation.io, line)
   return EXIT.ok
+}
+
+/** What is wrong with the whole cluster only the leader knows. None, if it is not this node and does not answer at once. */
+async function leadersAlarms(
+  invocation: Invocation,
+  { leaderId, leaderUrl, memberId }: Status,
+): Promise<Status['alarms']> {
+  if (leaderUrl === null || leaderId === memberId) return []
+  try {
+    const { token } = await findCluster(wantedOf(invocation))
+    const timeoutMs = Math.min(LEADER_MS_MAX, timeoutOf(invocation))
+    const client = await openClient({ urls: [leaderUrl], token, timeoutMs, followLeader: false })
+    try {
+      return (await client.status()).alarms
+    } finally {
+      client.close()
+    }
+  } catch {
+    return []
+  }
+}
+
+function withoutRepeats(alarms: Status['alarms']): Status['alarms'] {
+  return alarms.filter(
+    ({ kind, detail }, at) =>
+      alarms.findIndex((one) => one.kind === kind && one.detail === detail) === at,
+  )
 }
 
 export function describeStatus(status: Status): string[] {

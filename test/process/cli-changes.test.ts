@@ -155,6 +155,24 @@ cli('a node that waits for admission says so, and never that there is nobody', a
   assert.match((await run(lab, ['status'])).stdout, /^node {5}n1 \(stand-by\)/m)
 })
 
+cli('status on any node shows what only the leader knows to be wrong', async () => {
+  const [lab, leader] = [await openLab(), await openLab()]
+  const since = '2026-01-02T03:04:05.000Z'
+  const own = { kind: 'disk-full', detail: 'no room', since }
+  const cluster = { kind: 'even-voters', detail: 'start another node', since }
+  const leading = leader.service.status()
+  leader.service.status = () => ({ ...leading, memberId: 2, alarms: [own, cluster] })
+  const following = { ...lab.service.status(), leaderId: 2, alarms: [own] }
+  lab.service.status = () => ({ ...following, leaderUrl: `ws://127.0.0.1:${leader.port}` })
+  const alarms = async (): Promise<string[]> => {
+    const lines = (await run(lab, ['status'])).stdout.trimEnd().split('\n')
+    return lines.slice(lines.indexOf('ALARMS') + 1).map((line) => line.split(' ')[0] ?? '')
+  }
+  assert.equal(await alarms(), ['disk-full', 'even-voters'])
+  lab.service.status = () => ({ ...following, leaderUrl: 'ws://127.0.0.1:1' })
+  assert.equal(await alarms(), ['disk-full'], 'a leader out of reach is no failure')
+})
+
 cli('what cannot be meant is exit 2 and asks nobody', async () => {
   const lab = await openLab()
   for (const args of [

@@ -113,12 +113,17 @@ export function reportFailure(
   if (where.json) {
     where.io.stdout.write(`${JSON.stringify(failure)}\n`)
   } else {
-    const doubt = failure.maybeApplied ? ' It may have been applied.' : ''
-    where.io.stderr.write(`raft-p2p: ${printable(failure.message)}${doubt}\n`)
+    where.io.stderr.write(`raft-p2p: ${printable(withDoubt(failure))}\n`)
     if (failure.hint !== null) where.io.stderr.write(`  ${failure.hint}\n`)
   }
   if (where.debug && error instanceof Error) where.io.stderr.write(`${error.stack}\n`)
   return exitCode
+}
+
+/** Said once: many messages say it themselves. */
+function withDoubt({ message, maybeApplied }: Failure): string {
+  if (!maybeApplied || /may have been applied/i.test(message)) return message
+  return `${message.replace(/\.$/, '')}. It may have been applied.`
 }
 
 export function printJson(io: Io, value: unknown): void {

@@ -101,6 +101,17 @@ cli('what the leader refuses: its sentence, what to try next, and the exit code'
     const asJson = await run(lab, ['members', 'remove', '9', '--json'])
     assert.is(JSON.parse(asJson.stdout).code, error.code)
   }
+  for (const [message, said] of [
+    ['no answer in time', 'no answer in time. It may have been applied.'],
+    ['late: the write may have been applied', 'late: the write may have been applied'],
+  ] as const) {
+    lab.service.onAdmin = () => {
+      throw Object.assign(new Error(message), errorBody('timeout', message, true))
+    }
+    const { code, stderr } = await run(lab, ['members', 'remove', '9'])
+    assert.is(code, 4)
+    assert.is(stderr.split('\n')[0], `raft-p2p: ${said}`)
+  }
   const weak = await run(lab, ['members', 'remove', '9'], TOKENS.write)
   assert.is(weak.code, 5)
   assert.match(weak.stderr, /token --role admin/)

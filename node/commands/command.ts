@@ -121,7 +121,7 @@ export function reportFailure(
 }
 
 /** Said once: many messages say it themselves. */
-function withDoubt({ message, maybeApplied }: Failure): string {
+function withDoubt({ message, maybeApplied }: Pick<Failure, 'message' | 'maybeApplied'>): string {
   if (!maybeApplied || /may have been applied/i.test(message)) return message
   return `${message.replace(/\.$/, '')}. It may have been applied.`
 }

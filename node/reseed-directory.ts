@@ -90,7 +90,7 @@ export function finishReseed(disk: HostDisk, directory: string): void {
     const isBlank = [IDENTITY_FILE, LOG_FOLDER].every(
       (name) => disk.stat(`${directory}/${name}`) === null,
     )
-    if (!isBlank) archive(disk, directory)
+    if (!isBlank) archive(disk, directory, [])
     disk.rename(`${directory}/${WRITING}`, moving)
   }
   for (const name of [SNAPSHOT_FOLDER, LOG_FOLDER, IDENTITY_FILE]) {

@@ -5,7 +5,7 @@
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { HostDisk } from './disk.ts'
-import { IDENTITY_FILE, LOG_FOLDER } from './identity.ts'
+import { IDENTITY_FILE, LOG_FOLDER, RESEEDED_FOLDER, RESEEDING_FOLDER } from './identity.ts'
 import { acquireLock, type DirectoryLock, isLocked } from './lock.ts'
 import { SNAPSHOT_FOLDER } from './snapshot-folder.ts'
 import { StorageError } from './storage.ts'
@@ -154,9 +154,14 @@ export function hasLeft(disk: HostDisk, directory: string): boolean {
 /**
  * Moves log, snapshots and identity to `<directory>/archive-<n>` and returns that path; the caller holds the lock. The topic stays.
  * After a crash in between, calling it again moves the rest (to the next n): until the identity is gone it is bound
- * without a log, which starts no node, and the mark of a node that left goes last.
+ * without a log, which starts no node, and the mark of a node that left goes last. `unfinished`: a new cluster that waits to
+ * move in goes too, or it would do so when nobody thinks of it any more.
  */
-export function archive(disk: HostDisk, directory: string): string {
+export function archive(
+  disk: HostDisk,
+  directory: string,
+  unfinished: readonly string[] = [RESEEDING_FOLDER, RESEEDED_FOLDER],
+): string {
   const numbers = disk
     .list(directory)
     .filter((name) => name.startsWith(ARCHIVE_PREFIX))
@@ -165,7 +170,7 @@ export function archive(disk: HostDisk, directory: string): string {
   const path = `${directory}/${ARCHIVE_PREFIX}${Math.max(0, ...numbers) + 1}`
   disk.makeDirectory(path)
   removeEndpoint(disk, directory)
-  for (const name of [LOG_FOLDER, SNAPSHOT_FOLDER, IDENTITY_FILE, LEFT_FILE]) {
+  for (const name of [LOG_FOLDER, SNAPSHOT_FOLDER, ...unfinished, IDENTITY_FILE, LEFT_FILE]) {
     if (disk.stat(`${directory}/${name}`) !== null) {
       disk.rename(`${directory}/${name}`, `${path}/${name}`)
     }

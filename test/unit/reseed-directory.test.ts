@@ -8,6 +8,7 @@ import { encodeConfigurationRecord } from '../../node/raft/configuration.ts'
 import type { Entry } from '../../node/raft/types.ts'
 import { INDEX_GAP, type OldState, readState } from '../../node/reseed.ts'
 import { finishReseed, isReseedOpen, reseed } from '../../node/reseed-directory.ts'
+import { archive } from '../../node/storage/directory.ts'
 import type { HostDisk } from '../../node/storage/disk.ts'
 import {
   newIdentity,
@@ -179,6 +180,25 @@ cut('a later one does not take what is left of an earlier one for its own', asyn
   assert.ok(nodeDisk.stat(`${directory}/${RESEEDED_FOLDER}`) !== null)
   await recover(directory, nodeDisk)
   assert.is((await stateOf(directory)).last.index, 5 + 2 * INDEX_GAP)
+})
+
+cut('whoever enters anew instead is not caught up by it', async () => {
+  for (const died of ['reseeding', 'reseeded']) {
+    const directory = await oldDirectory()
+    const disk: HostDisk = {
+      ...nodeDisk,
+      rename: (from, to) => {
+        if (from.includes(`/${died}`)) throw new Error('died')
+        nodeDisk.rename(from, to)
+      },
+    }
+    await recover(directory, disk).catch(() => {})
+    const archived = archive(nodeDisk, directory)
+    assert.ok(nodeDisk.list(archived).includes(died))
+    assert.not.ok(isReseedOpen(nodeDisk, directory))
+    const { record } = openIdentity(nodeDisk, directory, { makeKeyPair: newKeyPair })
+    assert.is(record.clusterId, null)
+  }
 })
 
 cut.run()

@@ -182,7 +182,10 @@ export class Healing {
     const isRemoved = roster.removed.has(machine.index)
     if (process === null || runtime === null) return isRemoved ? null : `${name} is not running`
     if (oracle.configurations.isRemoved(process.storageId)) return `${name} was removed, and runs`
-    if (runtime.clusterId === null) return `${name} belongs to no cluster`
+    if (runtime.clusterId === null) {
+      // Under the key of a founder a blank disk may have to wait for its operator (docs/founding.md, F7 and F8).
+      return roster.keptKeys.has(machine.index) ? null : `${name} belongs to no cluster`
+    }
     const replica = this.#memberOn(machine)
     if (replica === null) return null
     const { log } = replica.raft
@@ -201,7 +204,7 @@ export class Healing {
     const { settings, configuration } = oracle.configurations.newest?.record ?? {}
     const { voters = [], learners = [] } = configuration ?? {}
     const votersMax = Number(settings?.maxVoters ?? autopilot.maxVoters)
-    const living = this.#core.filter(({ process }) => process !== null)
+    const living = this.#core.filter(({ process }) => process?.clusterId != null)
     const outside = living.filter((machine) => this.#memberOn(machine) === null)
     if (autopilot.admit === 'auto' && outside.length > 0) {
       return `${outside.map((one) => one.options.name).join(', ')} waits for admission`

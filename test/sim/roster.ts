@@ -13,6 +13,8 @@ export class Roster {
   readonly ruined = new Set<number>()
   /** Machines whose node was removed from the cluster and has stopped. */
   readonly removed = new Set<number>()
+  /** Machines that lost everything but their key. */
+  readonly keptKeys = new Set<number>()
   readonly #founders: number
   /** By place of the machine, of the disk that it has now. */
   readonly #disks: DurableLog[]
@@ -49,7 +51,10 @@ export class Roster {
     const disk = this.disk(index)
     this.#peers[index] = process.peer
     this.#byPeer.set(process.peer, disk)
-    return disk.watch(how, log)
+    const watched = disk.watch(how, log)
+    // It came back with all that it had confirmed: nothing was lost, and it may even become the only voter (seed 1557451536).
+    this.ruined.delete(index)
+    return watched
   }
 
   /** There is a cluster, and all its founders know it. */
@@ -69,6 +74,8 @@ export class Roster {
     this.#peers[index] = null
     this.ruined.delete(index)
     this.removed.delete(index)
+    if (keepKey) this.keptKeys.add(index)
+    else this.keptKeys.delete(index)
   }
 
   /** A majority of each is on disks that can come back; `without` this machine, if one is named. */

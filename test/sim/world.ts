@@ -343,6 +343,7 @@ export class SimWorld {
   #mayLose(machine: SimMachine): boolean {
     if (!this.#roster.isFounded || this.#operator.isAsking) return false
     const { configurations, commitIndex } = this.#oracle
+    if (configurations.newest === null) return false
     return this.#roster.canDecide(configurations.halves(commitIndex), machine)
   }
 

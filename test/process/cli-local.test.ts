@@ -34,7 +34,8 @@ cli('--help names every command and no other; without arguments it is a usage er
   )
   assert.equal(names.sort(), [
     ...['cas', 'config', 'del', 'demo', 'get', 'help', 'invite', 'join', 'key', 'leader', 'leave'],
-    ...['list', 'members', 'put', 'rejoin', 'repl', 'status', 'stop', 'token', 'topic', 'wal'],
+    ...['list', 'members', 'put', 'recover', 'rejoin', 'repl', 'snapshot', 'status', 'stop'],
+    ...['token', 'topic', 'wal'],
   ])
   assert.is((await raft([])).code, 2)
 })

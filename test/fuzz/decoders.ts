@@ -46,6 +46,7 @@ export const EXEMPT: Readonly<Record<string, string>> = {
   'node/reseed-directory.ts#isReseedOpen':
     'asks the disk for names, and compares two identities that were read',
   'node/commands/snapshot-save.ts': 'an error answer of a node, shown as it is',
+  'node/commands/status.ts#isWaiting': 'a question to a status that was read before',
   'node/raft/change.ts#isJoint': 'a rule over a configuration that was read before',
   'node/raft/configuration.ts#findMember': 'looks up a member of a record that was read before',
   'node/storage/lock.ts#isLocked': 'asks the system for a socket',

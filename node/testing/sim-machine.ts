@@ -100,8 +100,9 @@ export class SimMachine {
   readonly disk: SimDisk
   readonly mood: DiskMood = { ioPpm: 0, fullPpm: 0, writeUsMin: 100, writeUsMax: 400, hangUs: 0 }
   process: SimProcess | null = null
-  /** As of the next start. */
+  /** What it is started with, from the next time on. */
   mayFound: boolean
+  expect: number
   /** Of the first identity that was made here. */
   #keys: KeyPair | null = null
   #keepsKeys = false
@@ -115,6 +116,7 @@ export class SimMachine {
     this.dice = dice
     this.disk = new SimDisk(dice)
     this.mayFound = options.mayFound
+    this.expect = options.expect
   }
 
   get index(): number {
@@ -223,6 +225,11 @@ export class SimProcess implements EndpointOwner {
   get identity(): Identity {
     if (this.#identity === null) throw new Error('bug: asked before the identity was opened')
     return this.#identity
+  }
+
+  /** What it has pledged or is bound to, as its disk holds it. Null before it has booted. */
+  get foundingRecord(): Identity['record']['founding'] | null {
+    return this.#identity?.record.founding ?? null
   }
 
   get clusterId(): string | null {
@@ -375,11 +382,11 @@ export class SimProcess implements EndpointOwner {
       machine: options.makeStateMachine(),
       founding: {
         bootId: this.bootId,
-        expect: options.expect,
+        expect: this.machine.expect,
         founders: null,
         mayFound: this.machine.mayFound,
         inviteClusterId: options.inviteClusterId ?? null,
-        settings: { expect: options.expect },
+        settings: { expect: this.machine.expect },
         random: (bound) => dice.below(bound),
         randomId: () => dice.hex(32),
       },

@@ -9,6 +9,7 @@ import type { SimMachine } from '../../node/testing/sim-machine.ts'
 import { CALM, type SimNetwork } from '../../node/testing/sim-network.ts'
 import type { Timeline } from '../../node/testing/timeline.ts'
 import { DISK_FAULTS, strikeDisk } from './disk-faults.ts'
+import { mistakeExpect } from './founding-faults.ts'
 import { MEMBER_FAULTS, splitJoint, strikeMembers } from './member-faults.ts'
 import { NETWORK_FAULTS, strikeNetwork } from './network-faults.ts'
 import { FAULT_KINDS, type FaultKind, type SimOptions } from './options.ts'
@@ -32,6 +33,7 @@ export interface FaultWorld {
   readonly doomLeaders: (count: number) => void
   /** False: not now, or never in this world. */
   readonly corrupt: (machine: SimMachine) => boolean
+  readonly isKind: () => boolean
   /** The next change of the voters is cut in two. */
   readonly armSplit: () => void
   /** Clients come to this machine and ask for something. */
@@ -135,6 +137,7 @@ export class Faults {
     if (isOf(NETWORK_FAULTS, kind)) return strikeNetwork(kind, this.#tools)
     if (isOf(DISK_FAULTS, kind)) return strikeDisk(kind, this.#tools)
     if (isOf(MEMBER_FAULTS, kind)) return strikeMembers(kind, this.#tools)
+    if (kind === 'mistakeExpect') return mistakeExpect(this.#tools)
     if (kind === 'corruptState') return this.#world.corrupt(this.#target())
     return this.#onProcess(kind)
   }
@@ -280,7 +283,11 @@ function isOf<K extends FaultKind>(kinds: readonly K[], kind: FaultKind): kind i
 export function mend(network: SimNetwork, machines: readonly SimMachine[], diskUs: number): void {
   network.heal()
   network.weather = { ...CALM, delayUsMax: 2000 }
-  for (const { mood, process } of machines) {
+  for (const machine of machines) {
+    const { mood, options } = machine
+    if (machine.expect !== options.expect) machine.kill('killed')
+    machine.expect = options.expect
+    const { process } = machine
     Object.assign(mood, { ioPpm: 0, fullPpm: 0, hangUs: 0, writeUsMax: diskUs })
     mood.writeUsMin = Math.min(mood.writeUsMin, diskUs)
     if (process === null) continue

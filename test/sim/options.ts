@@ -50,6 +50,7 @@ export const FAULT_KINDS = [
   'loseDisk',
   'returnRemoved',
   'splitJoint',
+  'mistakeExpect',
   'corruptState',
 ] as const
 export type FaultKind = (typeof FAULT_KINDS)[number]
@@ -344,5 +345,8 @@ function slowly(weather: Weather, dice: Dice): Weather {
 
 /** Links that come and go are what makes blank nodes disagree about who is there. */
 function foundingFaults(drawn: Record<FaultKind, number>): Record<FaultKind, number> {
-  return { ...drawn, partition: 64, bridge: 64, oneWay: 64, ring: 64, reset: 32, kill: 32 }
+  return {
+    ...drawn,
+    ...{ partition: 64, bridge: 64, oneWay: 64, ring: 64, reset: 32, kill: 32, mistakeExpect: 32 },
+  }
 }

@@ -132,6 +132,7 @@ export class SimWorld {
         this.#doomed = count
       },
       corrupt: (machine) => this.#corruption.strike(machine, this.#voterCount),
+      isKind: () => this.#healing !== null,
       armSplit: () => {
         this.#splits++
       },

@@ -196,7 +196,10 @@ function drawWorld(seed: number, preset: Preset, nodes: number | null): SimOptio
     faults: isFounding ? foundingFaults(drawFaults(dice, preset)) : drawFaults(dice, preset),
   }
   const members = drawMembers(new Dice(seed + MEMBERS_DICE), preset, nodes)
-  return withLogTime({ ...options, ...members }, new Dice(seed + LOG_TIME_DICE))
+  // Where voters may become fewer than three, one whose state went wrong may be all that are left (seed 901).
+  const isSafe = !members.operator.works && (members.autopilot?.maxVoters ?? 3) >= 3
+  const faults = isSafe ? options.faults : { ...options.faults, corruptState: 0 }
+  return withLogTime({ ...options, ...members, faults }, new Dice(seed + LOG_TIME_DICE))
 }
 
 /** How long sessions and keys live in this world. */

@@ -70,6 +70,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     file: 'node/storage/wal.ts',
     find: '      leftover !== null &&\n      (leftover.segment',
     replace: '      leftover !== null &&\n      leftover.position < 0 &&\n      (leftover.segment',
+    preset: 'hell',
     breaks: 'docs/wal.md, saves',
   },
   {

@@ -41,6 +41,7 @@ export class Healing {
   /** Who must be well. */
   #core: readonly SimMachine[]
   readonly #endUs: number
+  #asked = 0
 
   constructor(world: HealingWorld) {
     this.#world = world
@@ -62,7 +63,7 @@ export class Healing {
   }
 
   run(): void {
-    const { timeline, corruption, hasFailed, count } = this.#world
+    const { timeline, hasFailed, count } = this.#world
     const startedUs = timeline.nowUs
     this.#waitFor(() => this.#disagreement())
     if (hasFailed()) return
@@ -70,15 +71,19 @@ export class Healing {
     // The cluster is of use again: through every node that belongs to it.
     const members = this.#core.filter((machine) => this.#memberOn(machine) !== null)
     for (const machine of members) this.#probe(machine)
-    // Hashes are noted every few entries.
-    const { configurations } = this.#world.oracle
-    const why = (): string | null => {
-      const { newest } = configurations
-      const voters = newest === null ? [] : halvesOf(newest.record.configuration).flat()
-      return corruption.unnoticed(members, voters)
-    }
-    for (let i = 0; i < 40 && why() !== null; i++) this.#probe(members[0] as SimMachine)
-    if (!hasFailed()) this.#waitFor(() => this.#disagreement() ?? why())
+    if (!hasFailed()) this.#waitFor(() => this.#disagreement() ?? this.#unnoticed())
+  }
+
+  /** A state that is wrong is noticed where hashes are noted, which is every few entries: one more is written each time. */
+  #unnoticed(): string | null {
+    const { corruption, oracle } = this.#world
+    const members = this.#core.filter((machine) => this.#memberOn(machine) !== null)
+    const { newest } = oracle.configurations
+    const voters = newest === null ? [] : halvesOf(newest.record.configuration).flat()
+    const why = corruption.unnoticed(members, voters)
+    const request = { type: 'command', command: PROBE, timeoutMs: 10_000 } as const
+    if (why !== null) members[this.#asked++ % members.length]?.process?.request(request, () => {})
+    return why
   }
 
   /** `why`: what is missing yet, null when nothing is. */
@@ -244,7 +249,8 @@ export class Healing {
       timeline.after(20 * SECOND_US, () => !refused && ask())
     }
     ask()
-    while (!hasFailed() && !answered) {
+    // The autopilot may find that it is needed no more.
+    while (!hasFailed() && !answered && this.#memberOn(machine) !== null) {
       if (timeline.nowUs >= this.#endUs) {
         const what = `no write succeeds through ${machine.options.name}`
         throw new SimFailure('liveness', 'probe', what)

@@ -59,6 +59,8 @@ export class SimWorld {
   readonly #corruption = new Corruption()
   readonly #roster: Roster
   readonly #operator: Operator
+  /** Nodes that stopped because they were removed, by storageId. */
+  readonly #stopped = new Map<string, string>()
   readonly #counts = new Map<string, number>()
   readonly #history: Operation[] = []
   readonly #hash = new RollingHash()
@@ -186,6 +188,7 @@ export class SimWorld {
     if (this.#failure !== null) return
     this.#beKind()
     if (this.#failure !== null) return
+    this.#checkRemoved()
     this.#clients.checkRefused()
     this.#checkHistory()
   }
@@ -319,12 +322,15 @@ export class SimWorld {
 
   #wasRemoved({ machine, storageId }: SimProcess): void {
     this.#roster.removed.add(machine.index)
-    // It may be the first that knows, in this very turn.
-    this.timeline.after(1, () => {
-      if (this.#oracle.configurations.isRemoved(storageId)) return
-      const what = `${machine.options.name} stopped as removed, which no committed configuration says`
-      this.#failed(new SimFailure('correctness', 'removed', what))
-    })
+    this.#stopped.set(storageId, machine.options.name)
+  }
+
+  /** Asked at the end: who stopped may have been the first and only one that knew, and have died of it (seed 4228498691, hell). */
+  #checkRemoved(): void {
+    for (const [storageId, name] of this.#stopped) {
+      if (this.#oracle.configurations.isRemoved(storageId)) continue
+      wrong('removed', `${name} stopped as removed, which no committed configuration says`)
+    }
   }
 
   /** Whoever supervises the node does so, sooner or later. */

@@ -213,10 +213,12 @@ export class Runtime implements Service, TransportEvents {
     const { nodeKey, name } = link.hello
     this.#parts.log('info', 'link.down', { peer: nodeKey.slice(0, 8), name, reason, last })
     this.#peers.linkDown(link)
-    if (!last) return
-    this.#founding.linkDown(nodeKey)
-    this.#replica?.linkClosed(peerIdOf(link.hello), CLOSED_BY_US.has(reason))
-    this.#snapshots?.linkClosed(peerIdOf(link.hello))
+    if (last) this.#founding.linkDown(nodeKey)
+    const peer = peerIdOf(link.hello)
+    // Another disk under the same key may have taken its place: then this one is gone all the same.
+    if (!last && this.#peers.linkTo(peer) !== null) return
+    this.#replica?.linkClosed(peer, CLOSED_BY_US.has(reason))
+    this.#snapshots?.linkClosed(peer)
     this.#wake()
   }
 

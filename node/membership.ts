@@ -68,9 +68,13 @@ export class MembershipDesk<Asker> {
 
   /** Those that are in no configuration, in the order in which they came. */
   get applicants(): Applicant[] {
-    const { members } = this.#parts.raft.tracker.configuration
-    const known = new Set(members.map(peerIdOf))
-    return [...this.#applicants].filter(([peer]) => !known.has(peer)).map(([, one]) => one)
+    const { tracker, log } = this.#parts.raft
+    const known = new Set(tracker.configuration.members.map(peerIdOf))
+    // Who was removed stops. Were it let in again as it is, it would meet its own removal in the log, and stop at every start.
+    const removed = new Set(log.configuration?.record.removed)
+    return [...this.#applicants]
+      .filter(([peer, one]) => !known.has(peer) && !removed.has(one.storageId))
+      .map(([, one]) => one)
   }
 
   applicantUp(member: Omit<Member, 'memberId'>, tick: number): void {

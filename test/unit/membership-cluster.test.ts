@@ -160,4 +160,18 @@ members(
   },
 )
 
+members('a removed node is not let in again as it is, even before it knows', () => {
+  const cluster = made(8)
+  const late = admit(cluster)
+  cluster.pause(late)
+  cluster.changeMembers(0, { verb: 'remove', id: 'n4' })
+  let code = 'done'
+  try {
+    cluster.changeMembers(0, { verb: 'add', id: 'n4' })
+  } catch (error) {
+    code = (error as SimulatedRequestError).code
+  }
+  assert.is(code, 'not-found')
+})
+
 members.run()

@@ -232,7 +232,12 @@ export class SnapshotDriver {
 
   #take(replica: Replica): void {
     const captured = replica.capture()
-    if (captured === null) return
+    if (captured === null) {
+      const { quarantined, alarm } = replica.comparison
+      // It lasts until the node starts anew, and a backup of a state in doubt is worse than none.
+      if (quarantined) this.#backups.failed(errorBody('no-leader', alarm ?? 'in quarantine'))
+      return
+    }
     this.#isWanted = false
     this.#taking.start(captured)
   }

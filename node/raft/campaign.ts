@@ -16,7 +16,7 @@ import type {
 } from './messages.ts'
 import type { RaftEvent, VoteRefusal } from './ready.ts'
 import type { Tracker } from './tracker.ts'
-import type { PeerId, Role, Term } from './types.ts'
+import { type PeerId, peerIdOf, type Role, type Term } from './types.ts'
 import { isVoter, preVoteRefusal, type Voter, voteRefusal } from './voting.ts'
 
 /** What a campaign looks at. */
@@ -55,6 +55,12 @@ export class Campaign {
   readonly #votes = new Map<PeerId, boolean>()
   readonly #timer: ElectionTimer
   readonly #fast: FastPath
+  /**
+   * Since the leader was last heard somebody whose newest configuration counts on this node's vote was refused it for a log that is
+   * behind. A learner may then be the only one who can lead: it has the newest log, and whoever else may campaign needs its vote. It
+   * is elected by the voters of its own configuration, its own vote counts for nothing, and it hands over when its log is safe.
+   */
+  #outranked = false
   /** In the present round somebody said that the leader lives. */
   #leaderLives = false
 
@@ -82,6 +88,7 @@ export class Campaign {
 
   /** The leader was heard. */
   heard(leader: PeerId): void {
+    this.#outranked = false
     this.#timer.elapsed = 0
     this.#fast.calm()
     this.#fast.led(leader, this.#core.term)
@@ -186,7 +193,11 @@ export class Campaign {
    * has not, and when only nodes that it leaves out have it, one of them must lead until it is committed. The own vote counts for nothing.
    */
   get #mayBeNeeded(): boolean {
-    const { log, self } = this.#core
+    const { log, self, tracker } = this.#core
+    if (this.#outranked && tracker.configuration.members.some((one) => peerIdOf(one) === self)) {
+      mark('raft: a learner may be the only one who can lead')
+      return true
+    }
     const present = log.configuration
     if (present === null || present.index <= log.commitIndex) return false
     const before = log.configurationAt(present.index - 1)
@@ -284,6 +295,7 @@ export class Campaign {
     const refusal = preVoteRefusal(this.#voter, asker, message.term)
     if (refusal === null) this.#standBack(asker)
     else this.#noteRefusal(from, message.term + 1, refusal)
+    if (refusal === 'log-behind') this.#outranked = true
     const isFollower = this.#core.role === 'follower'
     if (refusal === 'log-behind' && isFollower && this.#mayCampaign) this.#fast.hasNewerLog()
     // Nothing is promised, so the answer need not wait for a save.

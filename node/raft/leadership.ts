@@ -106,7 +106,8 @@ export class Leadership {
    */
   get isOver(): boolean {
     const present = this.#log.configuration
-    if (present === null || this.#tracker.selfIsVoter) return false
+    // A learner that had to lead does so until its log is safe with an entry of its term.
+    if (present === null || this.#tracker.selfIsVoter || !this.termCommitted) return false
     return present.index <= this.#log.commitIndex && !isJoint(present.record.configuration)
   }
 

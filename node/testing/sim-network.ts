@@ -42,6 +42,8 @@ export const CALM: Weather = {
 
 /** As the transport of production: a link on which nothing was heard for so long is dead, and is looked at so often. */
 const LINK_TIMEOUT_US = 2_000_000
+/** A word about oneself that could not get through is said again after so long. */
+const RETELL_US = 50_000
 const BEAT_US = 900_000
 const REDIAL_US_MIN = 50_000
 const REDIAL_US_MAX = 1_000_000
@@ -192,8 +194,13 @@ export class SimNetwork {
     for (const wire of from.wires()) {
       const to = otherEnd(wire, from)
       const hello = from.owner.hello
-      this.#timeline.after(this.#delayUs(), () => {
-        if (wire.closed || to.link === null || this.isCut(from.owner.index, to.owner.index)) return
+      const tell = (): void => {
+        if (wire.closed) return
+        // A link is a stream: what was said arrives when the way is free again, or the link ends.
+        if (to.link === null || this.isCut(from.owner.index, to.owner.index)) {
+          this.#timeline.after(RETELL_US, tell)
+          return
+        }
         to.owner.run(() => {
           const { link } = to
           if (link === null) return
@@ -201,7 +208,8 @@ export class SimNetwork {
           if (this.#refusesCluster(wire, from.owner, to.owner)) return
           to.endpoint.events?.helloChanged(link)
         })
-      })
+      }
+      this.#timeline.after(this.#delayUs(), tell)
     }
   }
 

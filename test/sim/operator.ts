@@ -32,6 +32,8 @@ export interface OperatorWorld {
 }
 
 const DECODER = new TextDecoder()
+const RECHECK_US = 1_000_000
+const RECHECKS = 300
 const HOP_US = 1000
 /** A change with fewer voters than this is not asked for: a world of one voter shows nothing. */
 const VOTERS_MIN = 2
@@ -131,7 +133,7 @@ export class Operator {
     })
   }
 
-  #check(answer: ServiceAnswer): void {
+  #check(answer: ServiceAnswer, triesLeft = RECHECKS): void {
     if (!answer.ok) {
       if (answer.error.code !== 'internal') return
       wrong('answers', `a change was answered ${answer.error.code}: ${answer.error.message}`)
@@ -140,9 +142,15 @@ export class Operator {
       DECODER.decode(answer.body),
     ) as ChangeReport
     const known = this.#world.oracle.configurations.committedAt(configIndex)
+    if (known === undefined) {
+      // Whoever applied it died before its turn was over, and the oracle hears of it from the next who does.
+      if (triesLeft > 0)
+        this.#world.timeline.after(RECHECK_US, () => this.#check(answer, triesLeft - 1))
+      return
+    }
     const text = JSON.stringify([voters, learners])
-    const { configuration } = known?.record ?? {}
-    if (JSON.stringify([configuration?.voters, configuration?.learners]) !== text) {
+    const { configuration } = known.record
+    if (JSON.stringify([configuration.voters, configuration.learners]) !== text) {
       wrong('answers', `configuration ${configIndex} is not ${text} as an operator was told`)
     }
     if (configuration?.votersOutgoing.length !== 0) {

@@ -223,10 +223,14 @@ export class MembershipJudge {
     if (!tracker.selfIsVoter) this.#leftOffice.add(term)
   }
 
-  /** Rule 6: whoever is not in its own configuration does not campaign, unless what leaves it out may still be undone. */
+  /**
+   * Rule 6: whoever is not in its own configuration does not campaign, unless what leaves it out may still be undone. A learner does
+   * when its log alone is new enough (campaign.ts).
+   */
   #checkCampaign({ name, raft }: ClusterNode): void {
     if (raft.role !== 'candidate' && raft.role !== 'preCandidate') return
     if (raft.tracker.selfIsVoter || mayBeNeeded(raft)) return
+    if (raft.tracker.configuration.members.some((one) => peerIdOf(one) === raft.self)) return
     this.fail(`${name} campaigns and is no voter`)
   }
 }

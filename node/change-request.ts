@@ -93,10 +93,12 @@ export function encodeChangeAnswer(answer: ChangeAnswer): Uint8Array {
 export function decodeChangeAnswer(bytes: Uint8Array): ChangeAnswer {
   const value = bytes.length > BYTES_MAX ? undefined : decodeAsciiJson(bytes)
   if (isObject(value) && value.ok === true && isReport(value.report)) {
-    return { ok: true, report: value.report }
+    const { configIndex, changes, dryRun, voters, learners } = value.report
+    return { ok: true, report: { configIndex, changes, dryRun, voters, learners } }
   }
   if (isObject(value) && value.ok === false && isError(value.error)) {
-    return { ok: false, error: value.error }
+    const { code, message, retriable, maybeApplied } = value.error
+    return { ok: false, error: { code, message, retriable, maybeApplied } }
   }
   const error = errorBody('internal', 'the answer of the leader cannot be read', true)
   return { ok: false, error }

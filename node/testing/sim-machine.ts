@@ -449,19 +449,21 @@ export class SimProcess implements EndpointOwner {
       nowMs: () => (this.#timeline.nowMs * clockPpm) / 1_000_000,
       every: (periodMs, run) => {
         const periodUs = trueUs(periodMs)
-        let next: Event
-        const fire = (): void => {
-          next = this.later(periodUs, fire)
-          run()
+        // A process that stands still may have been handed an event already: what is not the newest one counts for nothing.
+        let newest = 0
+        const arm = (delayUs: number): void => {
+          const own = ++newest
+          this.later(delayUs, () => {
+            if (own !== newest) return
+            arm(periodUs)
+            run()
+          })
         }
-        next = this.later(this.machine.dice.between(1, periodUs), fire)
+        arm(this.machine.dice.between(1, periodUs))
         return {
-          refresh: () => {
-            next.run = null
-            next = this.later(periodUs, fire)
-          },
+          refresh: () => arm(periodUs),
           stop: () => {
-            next.run = null
+            newest++
           },
         }
       },

@@ -1,13 +1,17 @@
 /** How whoever asked gets an answer: a client of this node through its request, a peer through a frame. Pure. */
 import { type ErrorCode, errorBody } from '../client/protocol.ts'
 import { type ChangeAnswer, encodeChangeAnswer } from './change-request.ts'
-import type { Asker } from './linearizable-reads.ts'
 import type { PeerFrame } from './peer-frame.ts'
 import { encodeAsciiJson } from './raft/ascii-json.ts'
-import type { Index } from './raft/types.ts'
+import type { Index, PeerId } from './raft/types.ts'
 import type { Outbox } from './replica-effects.ts'
 import type { ServiceAnswer } from './request.ts'
 import type { Pending, RequestTable } from './request-table.ts'
+
+/** Who asked for what stands at a log index, or for a read: clients of this node, or a peer. */
+export type Asker =
+  | { readonly type: 'own'; readonly requestIds: readonly number[] }
+  | { readonly type: 'peer'; readonly peer: PeerId; readonly requestId: number }
 
 export type ForwardOutcome = (PeerFrame & { type: 'forwardReply' })['outcome']
 

@@ -2,13 +2,9 @@
  * Reads on their way: the question for an index (ReadIndex, thesis 6.4) that the core answers, and what then waits until that index
  * is applied here. Pure. It knows no machine: `serve` is called for each request whose time has come.
  */
+import type { Asker } from './answers.ts'
 import type { Raft } from './raft/raft.ts'
-import type { Index, PeerId } from './raft/types.ts'
-
-/** Who asked for what stands at a log index, or for a read: clients of this node, or a peer. */
-export type Asker =
-  | { readonly type: 'own'; readonly requestIds: readonly number[] }
-  | { readonly type: 'peer'; readonly peer: PeerId; readonly requestId: number }
+import type { Index } from './raft/types.ts'
 
 export interface ReadParts {
   readonly raft: Raft

@@ -3,7 +3,7 @@
  * effects out. It must never know who drives it, what time it is, or how frames travel.
  */
 import { MalformedError } from '../client/bytes.ts'
-import { Answers } from './answers.ts'
+import { Answers, type Asker } from './answers.ts'
 import { AppliedState, type AppliedStateOptions } from './applied-state.ts'
 import { Autopilot, type AutopilotDefaults } from './autopilot-driver.ts'
 import { type Captured, capture } from './capture.ts'
@@ -12,7 +12,7 @@ import { StateComparison } from './divergence.ts'
 import { hasLogTime, mayBeAppended, whyOverloaded } from './feature-level.ts'
 import { carriesChange, type Forward, Forwards } from './forwards.ts'
 import { type LeaderView, LeaderViews } from './leader-view.ts'
-import { type Asker, LinearizableReads } from './linearizable-reads.ts'
+import { LinearizableReads } from './linearizable-reads.ts'
 import { LogClock } from './log-clock.ts'
 import { type Applicant, MembershipDesk } from './membership.ts'
 import type { PeerFrame } from './peer-frame.ts'

@@ -4,7 +4,7 @@
  * A request that is asked for again while its first entry is still on its way (its asker has lost patience, or a frame) joins that
  * one instead of entering the log twice: a cluster that is slow must not get more work for being slow.
  */
-import { decodeCommand } from '../client/protocol.ts'
+import { decodeCommand, KEYED_HEADER_BYTES } from '../client/protocol.ts'
 import { mark } from './raft/marks.ts'
 import type { Entry, Index, Term } from './raft/types.ts'
 
@@ -61,8 +61,10 @@ export class Proposals<Asker> {
   }
 }
 
-/** The same for every copy of one request; empty for what has no number, which is never taken for a copy. */
+/** The same for every copy of one request; empty for what has neither a number nor a name, which is never taken for a copy. */
 function keyOf(command: Uint8Array): string {
-  const { kind, session, sequence } = decodeCommand(command)
-  return kind === 'operation' ? `${session} ${sequence}` : ''
+  const { kind, session, sequence, operation } = decodeCommand(command)
+  if (kind === 'operation') return `${session} ${sequence}`
+  if (kind !== 'keyed') return ''
+  return `${sequence} ${String.fromCharCode(...operation.subarray(0, KEYED_HEADER_BYTES))}`
 }

@@ -1,7 +1,7 @@
 /** A request that is asked for again while its first entry is on its way joins that entry; nothing else is ever taken for it. */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { type Command, encodeCommand } from '../../client/protocol.ts'
+import { type Command, encodeCommand, KEYED_HEADER_BYTES } from '../../client/protocol.ts'
 import { Proposals } from '../../node/proposals.ts'
 import type { Entry } from '../../node/raft/types.ts'
 
@@ -47,6 +47,37 @@ proposals('another sequence, another session and an opening are requests of thei
   table.add({ term: 2, index: 6 }, opening, 'one')
   assert.not(table.join(opening, 'two'), 'each opening is another session')
 })
+
+proposals(
+  'a write that names itself joins itself, and neither another name nor another request',
+  () => {
+    const named = (change: Partial<Command>, ...bytes: readonly [at: number, byte: number][]) => {
+      const operation = new Uint8Array(KEYED_HEADER_BYTES + 1).fill(7)
+      for (const [at, byte] of bytes) operation[at] = byte
+      return command({
+        kind: 'keyed',
+        session: 0,
+        sequence: 2,
+        firstOutstanding: 0,
+        operation,
+        ...change,
+      })
+    }
+    const table = new Proposals<string>()
+    table.add({ term: 2, index: 5 }, named({}), 'first')
+    assert.ok(table.join(named({}), 'again'))
+    for (const other of [
+      named({}, [0, 8]),
+      named({}, [31, 8]),
+      named({}, [32, 8]),
+      named({}, [KEYED_HEADER_BYTES - 1, 8]),
+      named({ sequence: 3 }),
+      command({ session: 0, sequence: 2 }),
+    ]) {
+      assert.not(table.join(other, 'other'))
+    }
+  },
+)
 
 proposals('an entry of another term in its place is not what was asked for', () => {
   const table = new Proposals<string>()

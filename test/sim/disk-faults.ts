@@ -50,6 +50,7 @@ export function strikeDisk(kind: DiskFault, tools: FaultTools): boolean {
       mood.fullPpm = dice.pick([300_000, ALWAYS_PPM, ALWAYS_PPM])
       until(SECOND_US / 10, 15 * SECOND_US, () => {
         mood.fullPpm = 0
+        if (dice.below(2) === 0) dieAfter(machine, tools)
       })
       return true
     case 'brokenDisk':
@@ -61,6 +62,15 @@ export function strikeDisk(kind: DiskFault, tools: FaultTools): boolean {
     default:
       return ruin(kind, machine, tools)
   }
+}
+
+/** It has room again and dies soon: its next start reads what the failed writes have left, before the log grows beyond that. */
+function dieAfter(machine: SimMachine, { until, restartLater }: FaultTools): void {
+  until(1000, SECOND_US / 2, () => {
+    if (machine.process === null) return
+    machine.kill('killed')
+    restartLater(machine, 2 * SECOND_US)
+  })
 }
 
 /**

@@ -75,6 +75,8 @@ export function textReport(tally: Tally, wallSeconds: number): string {
       `${perCpu} simulated s per s of processor time, ${perWall} per s of wall time`,
     `${report.operations} operations, ${report.entries} entries, ${report.leaders} leaders, ` +
       `${report.runTwice} seeds run twice with the same hash`,
+    // Said again at the end: whoever sees only the last of a long output sees how to repeat them.
+    ...tally.findings.map((finding) => `FOUND ${finding.check}: ${repeatLine(finding)}`),
     `${tally.findings.length} findings`,
   ].join('\n')
 }

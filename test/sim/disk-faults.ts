@@ -100,7 +100,9 @@ function ruin(kind: DiskFault, machine: SimMachine, tools: FaultTools): boolean 
   const { dice, ruined, mayLose, options } = tools.world
   if (!ruined.has(machine.index) && !mayLose(machine)) return false
   const inLog = (path: string): boolean => path.startsWith(WAL)
-  if (!machine.disk.paths().some(inLog)) return false
+  const paths = machine.disk.paths()
+  // Without both of them the disk would be a blank one, on which a machine that may found founds by right (FOUNDING: 2N - 1 counts disks).
+  if (!paths.some(inLog) || (kind === 'wipe' && !paths.includes(IDENTITY))) return false
   machine.kill('killed')
   // A segment whose removal was under way is gone now, or not.
   const segments = machine.disk.paths().filter(inLog)

@@ -114,6 +114,7 @@ export class FoundingDriver {
   }
 
   drain(): void {
+    if (this.#founding.isIdle && !this.#hasNews) return
     for (let effects = this.#founding.drain(); ; effects = this.#founding.drain()) {
       this.#perform(effects)
       if (effects.save === null) break

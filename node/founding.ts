@@ -254,6 +254,12 @@ export class Founding {
     this.#announce(before, saved)
   }
 
+  /** Nothing has happened that drain() could answer: so it is in nearly every turn of a bound node. */
+  get isIdle(): boolean {
+    const nothing = this.#outcome === null && this.#notices.length === 0
+    return nothing && !this.#changed && this.#sendTo.size === 0
+  }
+
   drain(): FoundingDrain {
     this.#refresh()
     const save = this.#next()

@@ -31,6 +31,8 @@ export class RoleWatch {
     const at = log.configurationAt(log.appliedIndex)
     const configurationIndex = at?.index ?? 0
     const seen = this.#seen
+    const isSame = role === seen.role && leader === seen.leader && term === seen.term
+    if (isSame && configurationIndex === seen.configurationIndex) return
     this.#seen = { role, leader, term, configurationIndex }
     if (role !== seen.role) {
       this.#out.event('role.changed', 'info', { from: seen.role, to: role })

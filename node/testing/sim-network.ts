@@ -61,6 +61,13 @@ export interface NetworkHooks {
   readonly sent?: (from: EndpointOwner, to: EndpointOwner, frames: readonly PeerFrame[]) => void
   readonly arrived?: (from: EndpointOwner, to: EndpointOwner, frames: readonly PeerFrame[]) => void
   readonly fault?: (kind: string) => void
+  /**
+   * A copy of a disk that lives beside the original. It meets only those who can tell: a node that sees the copy and not the original
+   * takes it for that one, and no protocol could know better.
+   */
+  readonly isCopy?: (owner: EndpointOwner) => boolean
+  /** These two have refused each other, because one is a copy. */
+  readonly refusedCopy?: (a: EndpointOwner, b: EndpointOwner) => void
 }
 
 export class SimNetwork {
@@ -190,6 +197,10 @@ export class SimNetwork {
     return true
   }
 
+  answers(a: EndpointOwner, b: EndpointOwner): boolean {
+    return !this.isCut(a.index, b.index) && !this.isCut(b.index, a.index) && b.isRunning
+  }
+
   clusterIdSet(from: SimTransport): void {
     for (const wire of from.wires()) {
       const to = otherEnd(wire, from)
@@ -233,15 +244,18 @@ export class SimNetwork {
   #dial(a: number, b: number): void {
     const [first, second] = [this.#endpoints.get(a), this.#endpoints.get(b)]
     if (first === undefined || second === undefined || this.hasLink(a, b)) return
-    const open =
-      !this.isCut(a, b) && !this.isCut(b, a) && first.owner.isRunning && second.owner.isRunning
-    if (!open) {
+    const { isCopy } = this.#hooks
+    const isKept = isCopy?.(first.owner) || isCopy?.(second.owner)
+    const detail = first.copyOf(second.owner.hello) ?? second.copyOf(first.owner.hello)
+    const open = first.owner.isRunning && this.answers(first.owner, second.owner)
+    if (!open || (isKept && detail === null)) {
       if (first.owner.isRunning) first.undialled.delete(b)
       if (second.owner.isRunning) second.undialled.delete(a)
       return this.#dialLater(a, b, this.#dice.magnitude(REDIAL_US_MIN, REDIAL_US_MAX))
     }
     first.undialled.delete(b)
     second.undialled.delete(a)
+    if (detail !== null) return this.#refuseCopy(first, second, detail)
     // A newer process takes the place of one that has died without a word.
     first.forget(b)
     second.forget(a)
@@ -265,6 +279,22 @@ export class SimNetwork {
         }),
       )
     }
+  }
+
+  /** As link-table.ts does: no link comes of it, and both say why. */
+  #refuseCopy(first: SimTransport, second: SimTransport, detail: string): void {
+    const ends = [
+      [first, second],
+      [second, first],
+    ] as const
+    for (const [{ owner, events }, { owner: peer }] of ends) {
+      const { nodeKey } = peer
+      const refusal = { reason: 'clone', url: null, nodeKey, detail, clusterId: null } as const
+      owner.run(() => events?.refused(refusal))
+    }
+    this.#hooks.refusedCopy?.(first.owner, second.owner)
+    const delayUs = this.#dice.magnitude(REDIAL_US_MIN, 5 * REDIAL_US_MAX)
+    this.#dialLater(first.owner.index, second.owner.index, delayUs)
   }
 
   #refusesCluster(wire: Wire, a: EndpointOwner, b: EndpointOwner): boolean {

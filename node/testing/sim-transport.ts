@@ -2,7 +2,7 @@
  * The transport of one simulated process: the links that those above it see, one to each peer. Everything that happens on them is
  * decided by the network (sim-network.ts).
  */
-import type { PeerIdentity } from '../raft/types.ts'
+import { type PeerId, type PeerIdentity, peerIdOf } from '../raft/types.ts'
 import type {
   Hello,
   Link,
@@ -58,6 +58,8 @@ export interface Medium {
   joined(endpoint: SimTransport): void
   left(endpoint: SimTransport): void
   send(from: SimTransport, wire: Wire, frames: readonly PeerFrame[]): boolean
+  /** Whether a ping over the link between them would be answered now. */
+  answers(a: EndpointOwner, b: EndpointOwner): boolean
   clusterIdSet(from: SimTransport): void
   closeByUs(wire: Wire, endpoint: SimTransport): void
 }
@@ -73,6 +75,8 @@ export class SimTransport implements Transport {
   readonly #byKey = new Map<string, Wire>()
   /** By place of the peer: what those above see as the link to it. */
   readonly #shown = new Map<number, End>()
+  /** The newest start seen of each disk. */
+  readonly #boots = new Map<PeerId, Hello>()
 
   constructor(network: Medium, owner: EndpointOwner) {
     this.#network = network
@@ -145,9 +149,29 @@ export class SimTransport implements Transport {
   /** Up for those above. A link to the same peer that has not been noticed to be dead gives way. */
   show(index: number, end: End): void {
     const before = this.#shown.get(index)
+    const link = end.link as SimLink
     this.#shown.set(index, end)
-    this.events?.linkUp(end.link as SimLink)
+    this.#boots.set(peerIdOf(link.hello), link.hello)
+    this.events?.linkUp(link)
     if (before !== undefined && before !== end) this.hide(before, 'replaced')
+  }
+
+  /** Why this process would take that one for a copy of a disk it knows, as link-table.ts does; null when it would not. */
+  copyOf(hello: Hello): string | null {
+    const { nodeKey, bootId, bootCounter, name } = hello
+    if (nodeKey === this.owner.nodeKey) return 'another process has the key of this node'
+    const wire = this.#byKey.get(nodeKey)
+    const other = wire === undefined ? null : otherEnd(wire, this).owner
+    if (
+      other !== null &&
+      other.hello.bootId !== bootId &&
+      this.#network.answers(this.owner, other)
+    ) {
+      return `two processes have the key of ${name}: ${nodeKey}`
+    }
+    const seen = this.#boots.get(peerIdOf(hello))
+    const isOld = seen !== undefined && seen.bootId !== bootId && bootCounter <= seen.bootCounter
+    return isOld ? `a copy of the data directory of ${name} was started: ${nodeKey}` : null
   }
 
   hide(end: End, reason: LinkDownReason): void {

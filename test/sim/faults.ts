@@ -33,6 +33,7 @@ export interface FaultWorld {
   readonly doomLeaders: (count: number) => void
   /** False: not now, or never in this world. */
   readonly corrupt: (machine: SimMachine) => boolean
+  readonly copy: (machine: SimMachine) => boolean
   readonly isKind: () => boolean
   /** The next change of the voters is cut in two. */
   readonly armSplit: () => void
@@ -139,6 +140,7 @@ export class Faults {
     if (isOf(MEMBER_FAULTS, kind)) return strikeMembers(kind, this.#tools)
     if (kind === 'mistakeExpect') return mistakeExpect(this.#tools)
     if (kind === 'corruptState') return this.#world.corrupt(this.#target())
+    if (kind === 'copyDisk') return this.#world.copy(this.#target())
     return this.#onProcess(kind)
   }
 

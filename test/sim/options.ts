@@ -52,6 +52,7 @@ export const FAULT_KINDS = [
   'splitJoint',
   'mistakeExpect',
   'corruptState',
+  'copyDisk',
 ] as const
 export type FaultKind = (typeof FAULT_KINDS)[number]
 
@@ -140,6 +141,7 @@ const TOO_BAD: readonly FaultKind[] = [
   'powerCut',
   'replaceMachine',
   'loseDisk',
+  'copyDisk',
 ]
 
 /** `nodes` fixes the number of founders, with no candidate beside them. */

@@ -97,4 +97,19 @@ export const MEMBER_BUGS: readonly PlantedBug[] = [
       '  draft.members.sort((a, b) => a.memberId - b.memberId)\n',
     breaks: 'rule 14',
   },
+  {
+    name: 'a copy of a node is refused in silence',
+    file: 'node/runtime.ts',
+    find: "    if (reason === 'clone' || reason === 'version') this",
+    replace: "    if (reason === 'version') this",
+    breaks: 'HAZARDS, two nodes with one key',
+    check: 'copy',
+  },
+  {
+    name: 'a start does not count itself',
+    file: 'node/storage/identity.ts',
+    find: 'bootCounter: this.#record.bootCounter + 1 }',
+    replace: 'bootCounter: Math.max(this.#record.bootCounter, 1) }',
+    breaks: 'HAZARDS, restored VM image',
+  },
 ]

@@ -1,5 +1,5 @@
 /** What a world says in the bytes of production. */
-import { encodeCommand } from '../../client/protocol.ts'
+import { encodeCommand, encodeKvQuery } from '../../client/protocol.ts'
 import { decodeBatch, encodeBatch } from '../../node/transport/codec.ts'
 import type { PeerFrame } from '../../node/transport/transport.ts'
 
@@ -19,3 +19,6 @@ export const PROBE = encodeCommand({
   firstOutstanding: 0,
   operation: new Uint8Array(0),
 })
+
+/** The same of a read. */
+export const READ_PROBE = encodeKvQuery({ type: 'get', key: Uint8Array.of(112) })

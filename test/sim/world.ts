@@ -6,11 +6,12 @@ import { isJoint } from '../../node/raft/change.ts'
 import { listenToMarks } from '../../node/raft/marks.ts'
 import type { Raft } from '../../node/raft/raft.ts'
 import { Dice } from '../../node/testing/dice.ts'
-import { SimMachine, type SimProcess } from '../../node/testing/sim-machine.ts'
+import { type MachineHooks, SimMachine, type SimProcess } from '../../node/testing/sim-machine.ts'
 import { SimNetwork } from '../../node/testing/sim-network.ts'
 import { Timeline } from '../../node/testing/timeline.ts'
 import type { PeerFrame } from '../../node/transport/transport.ts'
 import { Clients } from './clients.ts'
+import { Copies } from './copies.ts'
 import { Corruption } from './corruption.ts'
 import { SimFailure, wrong } from './failure.ts'
 import { Faults, mend } from './faults.ts'
@@ -57,6 +58,7 @@ export class SimWorld {
   readonly #clients: Clients
   readonly #faults: Faults
   readonly #corruption = new Corruption()
+  readonly #copies: Copies
   readonly #roster: Roster
   readonly #operator: Operator
   /** Nodes that stopped because they were removed, by storageId. */
@@ -88,11 +90,26 @@ export class SimWorld {
       sent: (from, to, frames) => this.#sent(from as SimProcess, to as SimProcess, frames),
       arrived: (from, to, frames) => this.#arrived(from as SimProcess, to as SimProcess, frames),
       fault: (kind) => this.#count(`network: ${kind}`),
+      isCopy: (owner) => this.#copies.isCopy(owner),
+      refusedCopy: (a, b) => {
+        this.#count('copies: one is refused')
+        this.#copies.refused(a, b)
+      },
     })
     const disks = new Dice(diskSeed)
     const total = options.candidates + options.guests + options.joiners
     this.#roster = new Roster(total, options.expect)
-    this.machines = Array.from({ length: total }, (_, i) => this.#makeMachine(i, disks, dice))
+    this.machines = Array.from({ length: total }, (_, i) => {
+      return this.#makeMachine({ index: i, name: `n${i + 1}` }, this.#hooks(), disks, dice)
+    })
+    const copyDice = new Dice(options.seed ^ 0xc0b1)
+    this.#copies = new Copies({
+      timeline: this.timeline,
+      dice: copyDice,
+      hooks: this.#hooks(),
+      makeMachine: ({ options: { name } }, hooks) =>
+        this.#makeMachine({ index: total, name: `${name}'` }, hooks, copyDice, copyDice),
+    })
     this.#oracle = new Oracle(
       livesOf(options),
       (peer) => this.#roster.diskOf(peer),
@@ -134,6 +151,7 @@ export class SimWorld {
         this.#doomed = count
       },
       corrupt: (machine) => this.#corruption.strike(machine, this.#voterCount),
+      copy: (machine) => this.#copies.strike(machine),
       isKind: () => this.#healing !== null,
       armSplit: () => {
         this.#splits++
@@ -220,6 +238,7 @@ export class SimWorld {
     this.#doomed = 0
     this.#say(() => 'KIND from here on')
     mend(this.#network, machines, options.diskUsMin)
+    this.#copies.stop()
     this.#healing = new Healing({
       options,
       timeline,
@@ -245,15 +264,20 @@ export class SimWorld {
 
   // --- who is who ---------------------------------------------------------------------------------------------------
 
-  #makeMachine(index: number, disks: Dice, dice: Dice): SimMachine {
+  #makeMachine(
+    { index, name }: { readonly index: number; readonly name: string },
+    hooks: MachineHooks,
+    disks: Dice,
+    dice: Dice,
+  ): SimMachine {
     const { options } = this
     const spread = options.clockPpmSpread
     const machine = new SimMachine(
-      { timeline: this.timeline, network: this.#network, hooks: this.#hooks() },
+      { timeline: this.timeline, network: this.#network, hooks },
       new Dice(disks.next()),
       {
         index,
-        name: `n${index + 1}`,
+        name,
         expect: options.expect,
         mayFound: index < options.candidates,
         heartbeatMs: options.heartbeatMs,
@@ -270,7 +294,7 @@ export class SimWorld {
     return machine
   }
 
-  #hooks(): ConstructorParameters<typeof SimMachine>[0]['hooks'] {
+  #hooks(): MachineHooks {
     return {
       turned: (process) => this.#turned(process),
       boundary: (process, name) => this.#say(() => `${process.machine.options.name}   ${name}`),

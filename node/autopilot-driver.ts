@@ -88,6 +88,11 @@ export class Autopilot {
     return this.#missing
   }
 
+  /** All that stand while this node leads. */
+  get alarms(): readonly AutopilotAlarm[] {
+    return this.#alarms
+  }
+
   tick(tick: number): void {
     const { raft, options } = this.#parts
     const leading = raft.role === 'leader' ? raft.term : null

@@ -15,7 +15,17 @@ export interface LeaderView {
   }[]
   /** Voters silent for too long: the leader asks whether the receiver reaches them. Absent: nobody is missing. */
   readonly missing?: readonly MemberId[]
+  /** What its autopilot wants an operator to see, wherever he looks. Absent: nothing. A later version may know other kinds. */
+  readonly alarms?: readonly ViewedAlarm[]
 }
+
+export interface ViewedAlarm {
+  readonly kind: string
+  readonly detail: string
+}
+
+const ALARMS_MAX = 16
+const ALARM_CHARS_MAX = 1000
 
 /** `patienceTicks`: a member that was not heard for so long is not alive. */
 export function viewOf(raft: Raft, patienceTicks: number): LeaderView {
@@ -45,7 +55,18 @@ export function isLeaderView(value: unknown): value is LeaderView {
         Number.isSafeInteger(member.matchIndex) &&
         typeof member.alive === 'boolean',
     ) &&
-    (view.missing === undefined || isMemberIds(view.missing))
+    (view.missing === undefined || isMemberIds(view.missing)) &&
+    (view.alarms === undefined || isAlarms(view.alarms))
+  )
+}
+
+function isAlarms(value: unknown): boolean {
+  const isText = (text: unknown): boolean =>
+    typeof text === 'string' && text.length <= ALARM_CHARS_MAX
+  return (
+    Array.isArray(value) &&
+    value.length <= ALARMS_MAX &&
+    value.every((alarm) => isText(alarm?.kind) && isText(alarm.detail))
   )
 }
 
@@ -60,6 +81,7 @@ export function isMemberIds(value: unknown): value is MemberId[] {
 /** Who wants to know which members reach others, and can say it (autopilot-driver.ts). */
 interface Asking {
   readonly missing: readonly MemberId[]
+  readonly alarms: readonly ViewedAlarm[]
   reach(asked: readonly MemberId[]): PeerFrame
 }
 
@@ -114,8 +136,14 @@ export class LeaderViews {
     if (this.#raft.role !== 'leader' || tick < this.#nextTick) return
     this.#nextTick = tick + this.#everyTicks
     const { missing } = this.#autopilot
-    const view = viewOf(this.#raft, this.#patienceTicks)
-    const body = encodeAsciiJson(missing.length === 0 ? view : { ...view, missing })
+    const alarms = this.#autopilot.alarms.slice(0, ALARMS_MAX).map(({ kind, detail }) => {
+      return { kind, detail: detail.slice(0, ALARM_CHARS_MAX) }
+    })
+    const body = encodeAsciiJson({
+      ...viewOf(this.#raft, this.#patienceTicks),
+      ...(missing.length === 0 ? {} : { missing }),
+      ...(alarms.length === 0 ? {} : { alarms }),
+    })
     const { term } = this.#raft
     for (const peer of this.#raft.tracker.peers)
       this.#send(peer, { type: 'leaderView', term, body })

@@ -19,6 +19,7 @@ import {
   raiseFeatureLevel,
 } from './feature-level.ts'
 import { FoundingDriver, type LogStart } from './founding-driver.ts'
+import type { LeaderView } from './leader-view.ts'
 import { LeaderWatch } from './leader-watch.ts'
 import { MemberMemory } from './member-memory.ts'
 import { MemberVerbs } from './member-verbs.ts'
@@ -67,6 +68,9 @@ export class Runtime implements Service, TransportEvents {
   readonly #founding: FoundingDriver
   readonly #peers: PeerBook
   readonly #alarms: Alarms
+  /** Of the autopilot of the leader, while that is another node. */
+  readonly #leaderAlarms: Alarms
+  #leaderView: LeaderView | null = null
   readonly #admission: Admission
   readonly #members: MemberMemory
   readonly #verbs: MemberVerbs
@@ -95,6 +99,7 @@ export class Runtime implements Service, TransportEvents {
       announce: (alarm: Alarm) => log('error', 'alarm.raised', { ...alarm }),
       now: parts.wallClock,
     })
+    this.#leaderAlarms = new Alarms({ announce: () => {}, now: parts.wallClock })
     this.#founding = new FoundingDriver({
       identity,
       transport: parts.transport,
@@ -361,6 +366,7 @@ export class Runtime implements Service, TransportEvents {
     if (save !== null) this.#save(replica, save)
     this.#snapshots?.step(offers)
     if (alarms !== null) this.#alarms.replace(AUTOPILOT_ALARMS, alarms)
+    this.#noteLeaderView(replica.raft.role === 'leader' ? null : replica.view)
     for (const { event, level, fields } of events) {
       this.#parts.log(level, event, fields)
       if (event === 'config.changed') this.#configurationChanged()
@@ -379,6 +385,15 @@ export class Runtime implements Service, TransportEvents {
     })
     if (wakeInMs !== null) this.#wakeReplica(replica, wakeInMs)
     if (more) this.#wake()
+  }
+
+  /** Whoever asks a follower sees what the leader would show. */
+  #noteLeaderView(view: LeaderView | null): void {
+    if (view === this.#leaderView) return
+    this.#leaderView = view
+    const alarms = view?.alarms ?? []
+    const known = AUTOPILOT_ALARMS.flatMap((kind) => alarms.filter((one) => one.kind === kind))
+    this.#leaderAlarms.replace(AUTOPILOT_ALARMS, known)
   }
 
   #wakeReplica(replica: Replica, delayMs: number): void {
@@ -473,7 +488,7 @@ export class Runtime implements Service, TransportEvents {
       name: this.#parts.identity.record.name,
       clusterId: this.clusterId,
       founding: this.clusterId === null ? this.#founding.status : null,
-      alarms: this.#alarms.list,
+      alarms: [...this.#alarms.list, ...this.#leaderAlarms.list],
       uptimeMs: Math.round(this.#parts.nowMs() - this.#startedMs),
       ownUrl: this.#parts.urls()[0] ?? null,
       peers: this.#peers,

@@ -8,6 +8,7 @@ import {
   type ErrorBody,
   encodeCommand,
 } from '../../client/protocol.ts'
+import type { AutopilotDefaults } from '../autopilot-driver.ts'
 import { type ChangeReport, type ChangeRequest, encodeChangeRequest } from '../change-request.ts'
 import type { StateMachine } from '../machine/machine.ts'
 import type { ServiceAnswer, ServiceRequest, Status } from '../service.ts'
@@ -27,6 +28,8 @@ export interface SimulatedClusterOptions {
   readonly weather?: Partial<Weather>
   readonly heartbeatMs?: number
   readonly electionMs?: number
+  /** Default null: members change only when somebody asks for it. */
+  readonly autopilot?: AutopilotDefaults | null
 }
 
 /** A request that was answered with an error; the fields are those of the client protocol. */
@@ -75,6 +78,7 @@ export class SimulatedCluster {
         mayFound,
         heartbeatMs,
         electionMs,
+        autopilot: options.autopilot ?? null,
         makeStateMachine: options.machine,
         clockPpm: 999_000 + dice.below(2001),
         turnUs: 1 + dice.below(100),

@@ -31,12 +31,14 @@ function shape(cluster: SimulatedCluster, node: number): string {
 }
 
 /** Starts a node and has it admitted by hand. */
-function admit(cluster: SimulatedCluster): number {
+function admit(cluster: SimulatedCluster, through = 0): number {
   const node = cluster.join()
   const id = `n${node + 1}`
   cluster.until(() => {
     try {
-      if (cluster.status(node)?.memberId === null) cluster.changeMembers(0, { verb: 'add', id })
+      if (cluster.status(node)?.memberId === null) {
+        cluster.changeMembers(through, { verb: 'add', id })
+      }
     } catch (error) {
       if (!(error instanceof SimulatedRequestError)) throw error
     }
@@ -172,6 +174,29 @@ members('a removed node is not let in again as it is, even before it knows', () 
     code = (error as SimulatedRequestError).code
   }
   assert.is(code, 'not-found')
+})
+
+members('every member shows the alarms of whoever leads', () => {
+  const autopilot = { maxVoters: 3, replaceAfterMs: 60_000, admit: 'approve' } as const
+  const cluster = new SimulatedCluster({ machine: () => new KvMachine(), seed: 5, autopilot })
+  cluster.untilReady()
+  const alarmsAt = (node: number): string[] =>
+    (cluster.status(node)?.alarms ?? []).map(({ kind }) => kind)
+  const first = cluster.leader as number
+  const gone = (first + 1) % 3
+  const others = [0, 1, 2].filter((node) => node !== gone)
+  cluster.changeMembers(first, { verb: 'remove', id: `n${gone + 1}` })
+  cluster.until(() => others.every((node) => alarmsAt(node).join() === 'even-voters'))
+  const [{ since } = { since: '' }] = cluster.status(others[0] as number)?.alarms ?? []
+  assert.match(since, /^2026-/)
+
+  // Two voters, and a leader that is another one: what was its own alarm is now one that it hears of.
+  cluster.kill(first)
+  cluster.start(first)
+  cluster.untilReady()
+  cluster.until(() => others.every((node) => alarmsAt(node).join() === 'even-voters'))
+  const late = admit(cluster, first)
+  cluster.until(() => [...others, late].every((node) => alarmsAt(node).length === 0))
 })
 
 members.run()

@@ -8,9 +8,10 @@ import {
   type ErrorBody,
   encodeCommand,
 } from '../../client/protocol.ts'
-import type { AutopilotDefaults } from '../autopilot-driver.ts'
+
 import { type ChangeReport, type ChangeRequest, encodeChangeRequest } from '../change-request.ts'
 import type { StateMachine } from '../machine/machine.ts'
+import type { RuntimeParts } from '../runtime.ts'
 import type { ServiceAnswer, ServiceRequest, Status } from '../service.ts'
 import { Dice } from './dice.ts'
 import { SimMachine, type SimProcess } from './sim-machine.ts'
@@ -29,7 +30,7 @@ export interface SimulatedClusterOptions {
   readonly heartbeatMs?: number
   readonly electionMs?: number
   /** Default null: members change only when somebody asks for it. */
-  readonly autopilot?: AutopilotDefaults | null
+  readonly autopilot?: RuntimeParts['autopilot']
 }
 
 /** A request that was answered with an error; the fields are those of the client protocol. */

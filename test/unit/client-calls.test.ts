@@ -293,7 +293,7 @@ refusals('time: a write that never found a leader says so, and was not applied',
   using({}, async ({ cluster, db }) => {
     await db.put('k', 'v')
     cluster.node(1).judge = () => 'no-leader'
-    assert.equal(plain(await failure(db.put('k', 'w', { timeoutMs: 150 }))), {
+    assert.equal(plain(await failure(db.put('k', 'w', { timeoutMs: 1000 }))), {
       code: 'no-leader',
       retriable: true,
       maybeApplied: false,

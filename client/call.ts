@@ -66,6 +66,13 @@ export class Call {
     return (type === 'write' || type === 'admin') && (this.doubt || this.inFlight)
   }
 
+  /** Its answer shows that the node is in touch with a majority. Any node answers for itself, however it is cut off. */
+  get provesService(): boolean {
+    const { request } = this
+    if (request.type === 'query') return request.consistency === 'linearizable'
+    return request.type === 'write' || request.type === 'openSession'
+  }
+
   /** An admin verb has no session that would make a repeat harmless. */
   get repeatable(): boolean {
     return this.request.type !== 'admin' || !this.maybeApplied

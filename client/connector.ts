@@ -55,6 +55,8 @@ export class Connector implements LinkOwner {
   #candidate: Link | null = null
   /** The candidate that was dialled only because `#current` was silent. */
   #substitute: Link | null = null
+  /** Addresses to try after the candidate, if that one can not be reached: a node that is to be left needs one that lives. */
+  #search: string[] = []
   /** Dials of the present round, and the addresses still to dial in it. */
   readonly #dials = new Set<Link>()
   #round: string[] = []
@@ -116,8 +118,7 @@ export class Connector implements LinkOwner {
     if (code !== 'closing' && link.refusals < REFUSALS_MAX) return
     link.refusals = 0
     this.#failedLeader = { memberId: link.memberId, term: this.#leader?.term ?? 0 }
-    const other = this.#options.addresses.round(link.url).find((url) => url !== link.url)
-    if (other !== undefined) this.#approach(other)
+    this.#searchInPlaceOf(link)
   }
 
   // --- what links report ---------------------------------------------------------------------------------------
@@ -131,8 +132,10 @@ export class Connector implements LinkOwner {
     const isSubstitute = this.#substitute === link
     if (isSubstitute) this.#substitute = null
     // It has spoken again meanwhile.
-    if (isSubstitute && this.#current !== null && !this.#current.isSilent) link.close()
-    else if (this.#current === null) this.#adopt(link)
+    if (isSubstitute && this.#current !== null && !this.#current.isSilent) {
+      this.#search = []
+      link.close()
+    } else if (this.#current === null) this.#adopt(link)
     else if (this.#next === null) this.#move(link)
     else link.close()
     if (introduction.leader !== null) this.leader(link, introduction.leader)
@@ -161,16 +164,19 @@ export class Connector implements LinkOwner {
     if (link !== this.#current) return
     if (this.#next !== null) return this.#switch()
     if (this.#candidate !== null) return
-    const other = this.#options.addresses.round(link.url).find((url) => url !== link.url)
-    if (other === undefined) return
-    this.#approach(other)
+    this.#searchInPlaceOf(link)
     this.#substitute = this.#candidate
   }
 
   down(link: Link, failure: LinkFailure, unanswered: Call[]): void {
     if (this.#closed) return
-    if (this.#substitute === link) this.#substitute = null
-    if (this.#candidate === link) this.#candidate = null
+    const wasSubstitute = this.#substitute === link
+    if (wasSubstitute) this.#substitute = null
+    if (this.#candidate === link) {
+      this.#candidate = null
+      this.#searchOn()
+      if (wasSubstitute) this.#substitute = this.#candidate
+    }
     if (this.#next === link) {
       this.#next = null
       this.#stopDrainTimer()
@@ -195,6 +201,7 @@ export class Connector implements LinkOwner {
   #startRound(): void {
     this.#round = this.#options.addresses.round(this.#lastUrl)
     this.#failures = []
+    this.#search = []
     this.#dialNext()
   }
 
@@ -249,6 +256,7 @@ export class Connector implements LinkOwner {
     this.#problem = null
     this.#rounds = 0
     this.#round = []
+    this.#search = []
     for (const other of this.#dials) other.close()
     this.#dials.clear()
     this.#events.wake()
@@ -269,6 +277,20 @@ export class Connector implements LinkOwner {
 
   #approach(url: string): void {
     this.#candidate = this.#dial(url)
+  }
+
+  #searchInPlaceOf(link: Link): void {
+    this.#search = this.#options.addresses.round(link.url).filter((url) => url !== link.url)
+    this.#searchOn()
+  }
+
+  /** One after the other, until one answers. */
+  #searchOn(): void {
+    while (this.#candidate === null) {
+      const url = this.#search.shift()
+      if (url === undefined) return
+      this.#approach(url)
+    }
   }
 
   #move(link: Link): void {

@@ -120,7 +120,7 @@ export class Dispatcher implements ConnectorEvents {
       this.#refused(link, call, readErrorBody(answer.json))
       return
     }
-    link.refusals = 0
+    if (call.provesService) link.refusals = 0
     this.#pauses = 0
     if (answer.type === 'json') call.resolve({ index: 0, body: answer.json })
     else if (answer.type === 'result') this.#done(call, { index: answer.index, body: answer.body })

@@ -16,6 +16,9 @@ export interface MemberMemoryParts {
   readonly failed: (reason: string) => void
 }
 
+/** As many as an identity and a hello keep of one member; the best come first. A machine with many bridges has more. */
+const URLS_MAX = 16
+
 export class MemberMemory {
   readonly #parts: MemberMemoryParts
 
@@ -29,7 +32,9 @@ export class MemberMemory {
     const own = peerIdOf(self)
     const members = peers
       .withUrls(record.configuration.members)
-      .map((member) => (peerIdOf(member) === own ? { ...member, urls: urls() } : member))
+      .map((member) =>
+        peerIdOf(member) === own ? { ...member, urls: urls().slice(0, URLS_MAX) } : member,
+      )
     const memberId = members.find((member) => peerIdOf(member) === own)?.memberId ?? null
     const known = JSON.stringify([identity.record.members, identity.record.memberId])
     if (known !== JSON.stringify([members, memberId])) {

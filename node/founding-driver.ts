@@ -165,7 +165,7 @@ export class FoundingDriver {
     transport.setClusterId(clusterId)
     if (record.bound?.how !== 'founded') {
       log('info', 'cluster.joined', { admitted: false })
-      return this.createJoinersLog()
+      return this.#orFatal(() => this.createJoinersLog())
     }
     log('info', 'cluster.founded', { members: record.bound.foundingSet.length })
     if (this.#first !== null) this.#hand(founded, this.#first.storage, this.#first.batch)
@@ -173,17 +173,11 @@ export class FoundingDriver {
 
   /**
    * The log of a node that joins begins empty. It is made before the identity says so and before anything is promised, so that a
-   * crash in between starts this over, and a log that is missing later was lost.
+   * crash in between starts this over, and a log that is missing later was lost. Throws StorageError: at a start it refuses that.
    */
   createJoinersLog(): void {
     const { identity, openLog, fatal, joined, wake } = this.#parts
-    let storage: LogStorage
-    try {
-      storage = openLog()
-    } catch (error) {
-      const { code, message } = error as StorageError
-      return fatal(code ?? 'io', message)
-    }
+    const storage = openLog()
     const batch: Save = { hardState: { term: 0, vote: null, commit: 0 }, entries: [] }
     storage.save(batch, (failure) => {
       if (failure !== null) return fatal(failure.code, failure.message)
@@ -198,10 +192,14 @@ export class FoundingDriver {
     })
   }
 
-  /** What else a member needs of its disk may fail, and there is no start any more that could be refused. */
   #hand(taken: FoundingDriverParts['founded'], storage: LogStorage, first: LogStart): void {
+    this.#orFatal(() => taken(storage, first))
+  }
+
+  /** What else a member needs of its disk may fail, and there is no start any more that could be refused. */
+  #orFatal(use: () => void): void {
     try {
-      taken(storage, first)
+      use()
     } catch (error) {
       const { code, message } = error as Partial<StorageError>
       if (code === undefined) throw error

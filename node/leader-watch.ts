@@ -25,7 +25,7 @@ export class LeaderWatch {
     }
   }
 
-  /** The leader's address may have become known. */
+  /** The leader's address may have become known, or who it is: a node that joins hears of it before it knows the members. */
   addressesChanged(): void {
     this.#news++
   }

@@ -463,6 +463,7 @@ export class Runtime implements Service, TransportEvents {
     this.#parts.transport.requireLevel(featureLevelOf(record))
     const tooNew = beyondThisBuild(record)
     if (tooNew !== null) this.#parts.fatal('version', tooNew)
+    this.#leaderWatch.addressesChanged()
     this.#members.remember(record)
     this.#admission.configurationChanged()
   }

@@ -17,7 +17,10 @@ export async function confirm(
     for (const line of what) printLine(io, line)
     const terminal = createInterface({ input: io.stdin, output: io.stdout })
     try {
-      if ((await terminal.question(`Type ${word} to go on: `)).trim() === word) return
+      // Ctrl-C and Ctrl-D are a no as well.
+      const typed = await terminal.question(`Type ${word} to go on: `).catch(() => '\n')
+      if (typed === '\n') printLine(io, '')
+      if (typed.trim() === word) return
     } finally {
       terminal.close()
     }

@@ -7,7 +7,7 @@ import { LIMITS } from '../config.ts'
 import { KvMachine } from '../machine/kv.ts'
 import { type NewCluster, type OldState, readState } from '../reseed.ts'
 import { finishReseed, isReseedOpen, reseed } from '../reseed-directory.ts'
-import { takeDirectory } from '../storage/directory.ts'
+import { holdsNode, takeDirectory } from '../storage/directory.ts'
 import { type IdentityRecord, LOG_FOLDER, readIdentity } from '../storage/identity.ts'
 import { nodeDisk } from '../storage/node-disk.ts'
 import { openSnapshots, SNAPSHOT_FOLDER } from '../storage/snapshot-folder.ts'
@@ -20,7 +20,11 @@ import { theDirectory } from './local-data.ts'
 const DIGITS = 8
 
 export async function run(invocation: Invocation): Promise<number> {
-  const { path } = await theDirectory(invocation, 'node that is not running', (slot) => !slot.live)
+  const { path } = await theDirectory(invocation, 'node that is not running', (slot) =>
+    slot.slot === 0 ? !slot.live : !slot.live && holdsNode(nodeDisk, slot.path),
+  )
+  // Before the lock, which would leave its folder in a directory of something else.
+  if (!holdsNode(nodeDisk, path)) throw belongsNowhere(path)
   const { lock } = await takeDirectory(nodeDisk, { data: path })
   try {
     if (isReseedOpen(nodeDisk, path)) {
@@ -31,7 +35,7 @@ export async function run(invocation: Invocation): Promise<number> {
     }
     const identity = readIdentity(nodeDisk, path)
     if (identity === null || identity.clusterId === null) {
-      throw new CommandError('no-data', `the node of ${path} belongs to no cluster`)
+      throw belongsNowhere(path)
     }
     const old = await stateOf(path, identity, identity.clusterId)
     const { clusterId } = identity
@@ -52,6 +56,14 @@ export async function run(invocation: Invocation): Promise<number> {
   } finally {
     await lock.release()
   }
+}
+
+function belongsNowhere(path: string): CommandError {
+  return new CommandError(
+    'no-data',
+    `no node in ${path} belongs to a cluster`,
+    'Name the data directory of the survivor with --data DIR',
+  )
 }
 
 async function stateOf(

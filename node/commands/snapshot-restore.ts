@@ -9,8 +9,8 @@ import { KvMachine } from '../machine/kv.ts'
 import { decodeConfigurationRecord } from '../raft/configuration.ts'
 import { loadSnapshot, type OldState } from '../reseed.ts'
 import { isReseedOpen, reseed } from '../reseed-directory.ts'
-import { dataRoot, takeDirectory } from '../storage/directory.ts'
-import { newIdentity, readIdentity } from '../storage/identity.ts'
+import { dataRoot, foreignNames, holdsNode, takeDirectory } from '../storage/directory.ts'
+import { newIdentity, RESEEDING_FOLDER, readIdentity } from '../storage/identity.ts'
 import { nodeDisk } from '../storage/node-disk.ts'
 import { openSnapshots } from '../storage/snapshot-folder.ts'
 import {
@@ -20,6 +20,7 @@ import {
 } from '../storage/snapshot-format.ts'
 import type { SnapshotOffer } from '../storage/snapshots.ts'
 import { StorageError } from '../storage/storage.ts'
+import { parseTopic } from '../topic.ts'
 import { CommandError, EXIT, type Invocation, printJson, printLine, textFlag } from './command.ts'
 import { derive, wantedTopic } from './find-cluster.ts'
 import { wantedOf } from './local-data.ts'
@@ -31,7 +32,10 @@ const COPY_FOLDER = 'restoring'
 export async function run(invocation: Invocation): Promise<number> {
   const [file = ''] = invocation.args
   const offer = offerOf(file)
-  const directory = await takeDirectory(nodeDisk, await wantedDirectory(invocation))
+  const wanted = await wantedDirectory(invocation)
+  // Before the lock, which would leave its folder in a directory of something else.
+  if ('data' in wanted && !holdsNode(nodeDisk, wanted.data)) refuseForeign(wanted.data)
+  const directory = await takeDirectory(nodeDisk, wanted)
   const { path, lock } = directory
   try {
     if (readIdentity(nodeDisk, path) !== null) {
@@ -48,7 +52,11 @@ export async function run(invocation: Invocation): Promise<number> {
         'End that one with: raft-p2p recover, or name another directory with --data DIR',
       )
     }
-    const old = await stateOf(path, file, offer)
+    refuseForeign(path)
+    const old = await stateOf(path, file, offer).catch((error) => {
+      const isDamaged = error instanceof StorageError && error.code === 'corrupt-snapshot'
+      throw isDamaged ? damaged(`${file} is damaged, or not all of it is there`) : error
+    })
     const name = textFlag(invocation, 'name')
     const identity = newIdentity({ makeKeyPair: newKeyPair })
     const made = await reseed(
@@ -69,13 +77,26 @@ export async function run(invocation: Invocation): Promise<number> {
   }
 }
 
+/** What moves in takes the place of folders of the same names: they, or the backup in one of them, would be gone. */
+function refuseForeign(path: string): void {
+  const [name] = foreignNames(nodeDisk, path, [RESEEDING_FOLDER, COPY_FOLDER])
+  if (name === undefined) return
+  throw new CommandError(
+    'not-empty',
+    `${path} is not empty: there is ${name} in it`,
+    'Name a directory with --data DIR that is empty or not there yet',
+  )
+}
+
 async function wantedDirectory(
   invocation: Invocation,
 ): Promise<{ data: string } | { dataRoot: string; discoveryKey: string }> {
   const data = textFlag(invocation, 'data')
-  if (data !== null) return { data }
   const wanted = wantedOf(invocation)
   const topic = wantedTopic(wanted)
+  // A topic that is mistyped is so beside `--data` too.
+  if (topic !== null) parseTopic(topic)
+  if (data !== null) return { data }
   if (topic === null) {
     throw new CommandError(
       'usage',
@@ -84,6 +105,15 @@ async function wantedDirectory(
   }
   const { discoveryKey } = await derive(topic, wanted.env)
   return { dataRoot: dataRoot(), discoveryKey: Buffer.from(discoveryKey).toString('hex') }
+}
+
+/** Of the backup, not of a node. */
+function damaged(message: string): CommandError {
+  return new CommandError(
+    'corrupt-snapshot',
+    message,
+    'Take another backup: nothing of this one can be trusted',
+  )
 }
 
 /** What the file says it is. Throws CommandError `corrupt-snapshot`, or `no-data` when there is none. */
@@ -97,7 +127,7 @@ function offerOf(file: string): SnapshotOffer {
       ? length
       : decodeSnapshotHeader(nodeDisk.readPart(file, 0, length) ?? head)
   if (typeof header === 'string') {
-    throw new CommandError('corrupt-snapshot', `${file} is no snapshot: ${header}`)
+    throw damaged(`${file} is no snapshot: ${header}`)
   }
   const hash = createHash('sha256')
   for (let at = 0; at < stat.sizeBytes; at += CHUNK_BYTES) {

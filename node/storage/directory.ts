@@ -151,6 +151,24 @@ export function hasLeft(disk: HostDisk, directory: string): boolean {
   return disk.stat(`${directory}/${LEFT_FILE}`) !== null
 }
 
+/** Of a node here: its identity, the mark that it left, what `recover` left half done, or segments of its log. */
+export function holdsNode(disk: HostDisk, directory: string): boolean {
+  const names = [IDENTITY_FILE, LEFT_FILE, RESEEDING_FOLDER, RESEEDED_FOLDER]
+  return (
+    names.some((name) => disk.stat(`${directory}/${name}`) !== null) ||
+    disk.list(`${directory}/${LOG_FOLDER}`).some((name) => /^\d{10}\.wal(\.tmp)?$/.test(name))
+  )
+}
+
+/** What may lie in a directory where a node begins: what another one has left behind, and the place of the file system itself. */
+const HARMLESS = /^(lock|topic|endpoint\.json|archive-\d+|lost\+found)$/
+
+/** The names of what a new node could mistake for its own, or destroy. `own`: of the caller, who cleans them up. */
+export function foreignNames(disk: HostDisk, directory: string, own: readonly string[]): string[] {
+  if (disk.stat(directory) === null) return []
+  return disk.list(directory).filter((name) => !HARMLESS.test(name) && !own.includes(name))
+}
+
 /**
  * Moves log, snapshots and identity to `<directory>/archive-<n>` and returns that path; the caller holds the lock. The topic stays.
  * After a crash in between, calling it again moves the rest (to the next n): until the identity is gone it is bound

@@ -211,6 +211,34 @@ cli('rejoin archives what is there and deletes nothing', async () => {
   assert.is((await raft(['rejoin', '--data', join(data, 'none')])).code, 1)
 })
 
+cli(
+  'commands that archive or replace data leave a directory alone in which no node was',
+  async () => {
+    const data = temporaryDirectory()
+    for (const folder of ['wal', 'snapshots']) mkdirSync(join(data, folder))
+    writeFileSync(join(data, 'snapshots', 'mine'), 'of somebody else')
+    const before = readdirSync(data, { recursive: true }).sort()
+    for (const command of ['rejoin', 'recover']) {
+      const refused = await raft([command, '--data', data, '--json'])
+      assert.is(refused.code, 1)
+      assert.is(JSON.parse(refused.stdout).code, 'no-data')
+    }
+    assert.equal(readdirSync(data, { recursive: true }).sort(), before)
+  },
+)
+
+cli('rejoin of what is blank already says so, and makes no empty archive', async () => {
+  const root = temporaryDirectory()
+  const env = { RAFT_P2P_DATA_ROOT: root }
+  await raft(['key', '--topic', TOPIC], { env })
+  assert.is((await raft(['rejoin'], { env })).code, 0)
+  const again = await raft(['rejoin'], { env })
+  assert.is(again.code, 1)
+  assert.match(again.stderr, /there is no node that is not running/)
+  const names = readdirSync(root, { recursive: true }).map(String)
+  assert.is(names.filter((name) => /archive-\d+$/.test(name)).length, 1)
+})
+
 cli('wal dump of what is no log says so', async () => {
   const folder = temporaryDirectory()
   assert.is((await raft(['wal', 'dump', join(folder, 'none')])).code, 1)

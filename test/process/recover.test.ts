@@ -1,6 +1,13 @@
 // timeout: 180 s
 /** After a lost quorum one node goes on as a new cluster, with everything it had; the others enter it anew. */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import {
@@ -105,6 +112,18 @@ recover('a backup taken under way becomes a new cluster', async () => {
   const answer = await put(heirUrl, 'after', 'all')
   assert.ok((JSON.parse(answer.text) as { revision: number }).revision > index + 100_000)
 
+  const taken = temporaryDirectory()
+  mkdirSync(`${taken}/snapshots`)
+  copyFileSync(file, `${taken}/snapshots/backup`)
+  const beside = ['snapshot', 'restore', `${taken}/snapshots/backup`, '--data', taken, '--json']
+  const refused = await raft(beside)
+  assert.is(refused.code, 1, 'the folder of the backup would be replaced')
+  assert.is(JSON.parse(refused.stdout).code, 'not-empty')
+  assert.equal(readdirSync(taken, { recursive: true }).sort(), ['snapshots', 'snapshots/backup'])
+  const mistyped = await raft([...beside.slice(0, 4), `${taken}/new`, '--topic', 'rp1mistyped'])
+  assert.is(mistyped.code, 2)
+  assert.not.ok(existsSync(`${taken}/new`))
+
   const bytes = readFileSync(file)
   bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] as number) ^ 1
   writeFileSync(file, bytes)
@@ -118,6 +137,7 @@ recover('a backup taken under way becomes a new cluster', async () => {
   ])
   assert.is(damaged.code, 1)
   assert.match(damaged.stdout + damaged.stderr, /corrupt-snapshot/)
+  assert.match(damaged.stdout, /another backup/)
 })
 
 recover('what belongs to no cluster is left alone', async () => {

@@ -86,12 +86,10 @@ export class Replica {
     this.#forwards = new Forwards({ patienceTicks: electionTicks, life: random.next() })
     this.#reads = new LinearizableReads({
       raft: this.#raft,
+      requests: this.#requests,
       tell: (asker, index) => this.#answers.reply(asker, 'done', index),
       refuse: (asker) => this.#refuse(asker),
-      serve: (requestId) => {
-        const request = this.#requests.get(requestId)?.request
-        if (request?.type === 'query') this.#answerQuery(requestId, request.query)
-      },
+      serve: (requestId, query) => this.#answerQuery(requestId, query),
     })
     const everyTicks = options.leaderViewTicks
     this.#staleness = new Staleness(this.#raft)

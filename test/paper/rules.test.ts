@@ -3,6 +3,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Append, RaftMessage } from '../../node/raft/messages.ts'
 import type { Entry } from '../../node/raft/types.ts'
+import { leadAtLast } from '../support/paper.ts'
 import {
   bytesOf,
   Cluster,
@@ -336,6 +337,30 @@ logs(
     assert.is(leader.raft.log.commitIndex, lastIndex + 1)
   },
 )
+
+logs('9: what was acknowledged in an earlier term counts for nothing in a later one', () => {
+  const cluster = new Cluster({ size: 3 })
+  const leader = cluster.lead('n1')
+  const before = leader.raft.term
+  // It steps down over a word of a later term, and leads again in one later still.
+  const [n2, n3] = ['n2', 'n3'].map((name) => cluster.node(name).peer) as [string, string]
+  leader.raft.step(n2, { type: 'heartbeatResponse', term: before + 1, readRound: 0 })
+  cluster.hold = ({ message }) => message.type === 'append'
+  leadAtLast(cluster, 'n1')
+  cluster.settle()
+  const { lastIndex, commitIndex } = leader.raft.log
+  assert.ok(lastIndex > commitIndex, 'its first entry is on no other disk')
+  // Both had a log as long in the earlier term. What stands there now may be something else.
+  for (const peer of [n2, n3]) {
+    const late = { type: 'appendResponse', accepted: true, matchIndex: lastIndex } as const
+    leader.raft.step(peer, { ...late, term: before })
+    assert.is(leader.raft.tracker.progress.get(peer)?.matchIndex, 0)
+  }
+  assert.is(leader.raft.log.commitIndex, commitIndex)
+  const late = { type: 'appendResponse', accepted: false, hintIndex: 0, hintTerm: 0 } as const
+  leader.raft.step(n2, { ...late, term: before, rejectedIndex: lastIndex - 1 })
+  assert.is(leader.raft.tracker.progress.get(n2)?.nextIndex, lastIndex, 'nor what was denied')
+})
 
 const doubt = suite('rules 10 and 12: doubt and disks')
 

@@ -4,10 +4,11 @@ import * as assert from 'uvu/assert'
 import { Durability } from '../../node/raft/durability.ts'
 import { Echoes } from '../../node/raft/echoes.ts'
 import { RaftLog } from '../../node/raft/log.ts'
-import type { Outgoing } from '../../node/raft/messages.ts'
+import type { Outgoing, RaftMessage } from '../../node/raft/messages.ts'
 import { ReadRounds } from '../../node/raft/read-rounds.ts'
 import { SaveGate } from '../../node/raft/save-gate.ts'
-import { bytesOf } from '../support/raft-cluster.ts'
+import { TERM_LEAP_MAX } from '../../node/raft/types.ts'
+import { bytesOf, Cluster } from '../support/raft-cluster.ts'
 
 function promise(to: string): Outgoing {
   return { to, message: { type: 'voteResponse', term: 1, granted: true } }
@@ -214,7 +215,37 @@ echoes('a new round at once, otherwise three an election timeout, whatever is lo
   assert.ok(one.due(2), 'another leader')
 })
 
+const terms = suite('terms')
+
+terms('a term that no election reaches changes nothing, whatever message it comes in', () => {
+  const cluster = new Cluster({ size: 3 })
+  const leader = cluster.lead('n1')
+  const { term } = leader.raft
+  const last = { lastIndex: 99, lastTerm: term }
+  const messages = (far: number): RaftMessage[] => [
+    { type: 'requestVote', term: far, ...last, transfer: true },
+    { type: 'voteResponse', term: far, granted: false },
+    { type: 'preVoteResponse', term: far, askedTerm: term, granted: false, leaderAlive: false },
+    { type: 'heartbeatResponse', term: far, readRound: 0 },
+    { type: 'appendResponse', term: far, accepted: true, matchIndex: 1 },
+    { type: 'heartbeat', term: far, commit: 0, readRound: 0 },
+  ]
+  for (const message of messages(term + TERM_LEAP_MAX + 1)) {
+    for (const node of cluster.nodes) {
+      const from = node === leader ? cluster.node('n2').peer : leader.peer
+      node.raft.step(from, message)
+      assert.is(node.raft.term, term, message.type)
+    }
+  }
+  assert.is(cluster.leader, leader)
+  // As far as that an election may have gone.
+  const [message] = messages(term + TERM_LEAP_MAX) as [RaftMessage]
+  leader.raft.step(cluster.node('n2').peer, message)
+  assert.is(leader.raft.term, term + TERM_LEAP_MAX)
+})
+
 gate.run()
+terms.run()
 durability.run()
 rounds.run()
 echoes.run()

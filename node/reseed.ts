@@ -5,6 +5,7 @@
  */
 import { AppliedState, type AppliedStateOptions } from './applied-state.ts'
 import { decodeConfigurationRecord, encodeConfigurationRecord } from './raft/configuration.ts'
+import { mark } from './raft/marks.ts'
 import type { ConfigurationRecord, Entry, EntryId, Member } from './raft/types.ts'
 import { loadState } from './snapshot-fetching.ts'
 import { type SnapshotInfo, type SnapshotStorage, snapshotFor } from './storage/snapshots.ts'
@@ -35,9 +36,7 @@ export async function readState(
   options: AppliedStateOptions,
 ): Promise<OldState> {
   const { recovered } = log
-  const info = snapshotFor(recovered, snapshots.found, clusterId)
-  const applied =
-    info === null ? new AppliedState(options) : await loadSnapshot(snapshots, info, options)
+  const { info, applied } = await startOf(recovered, snapshots, clusterId, options)
   let last: EntryId = info === null ? { term: 0, index: 0 } : { term: info.term, index: info.index }
   let payload = info?.configuration.payload ?? null
   for (const entry of recovered.entries) {
@@ -51,6 +50,32 @@ export async function readState(
     throw new StorageError('storage-lost', 'There is no cluster in this directory to recover.')
   }
   return { applied, last, record }
+}
+
+/**
+ * The newest snapshot that goes with the log and can be read, as at a start of the node (snapshot-driver.ts): where a newer one is
+ * damaged, an older one or the log from its beginning has the same, if it is there.
+ */
+async function startOf(
+  recovered: LogStorage['recovered'],
+  snapshots: SnapshotStorage,
+  clusterId: string,
+  options: AppliedStateOptions,
+): Promise<{ readonly info: SnapshotInfo | null; readonly applied: AppliedState }> {
+  let found = snapshots.found
+  for (;;) {
+    const info = snapshotFor(recovered, found, clusterId)
+    if (info === null) return { info, applied: new AppliedState(options) }
+    try {
+      return { info, applied: await loadSnapshot(snapshots, info, options) }
+    } catch (error) {
+      if ((error as StorageError).code !== 'corrupt-snapshot') throw error
+      mark('reseed: the newest snapshot cannot be read')
+      found = found.filter((other) => other.index < info.index)
+      // Its own reason says more than that there is no other.
+      if (found.length === 0 && recovered.base.index > 0) throw error
+    }
+  }
 }
 
 /** Rejects with StorageError `corrupt-snapshot` or `io`. */

@@ -2,6 +2,7 @@
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { encodeCommand, encodeKvOperation, encodeKvQuery } from '../../client/protocol.ts'
+import { AppliedState } from '../../node/applied-state.ts'
 import { KvMachine } from '../../node/machine/kv.ts'
 import { encodeConfigurationRecord } from '../../node/raft/configuration.ts'
 import type { Entry } from '../../node/raft/types.ts'
@@ -110,6 +111,52 @@ reseed('the new cluster has one voter under a new id, and starts far above', asy
   assert.equal(again.record, made.record)
   assert.is(again.applied.index, made.start.index)
 })
+
+/** The file of the state at `index` of `entries()`. */
+async function snapshotAt(index: number, snapshots: MemorySnapshots): Promise<SnapshotInfo> {
+  const applied = new AppliedState(options())
+  for (const entry of entries().slice(0, index)) applied.apply(entry)
+  const [first] = entries()
+  const payload = first?.payload ?? new Uint8Array(0)
+  const term = entries()[index - 1]?.term ?? 0
+  const configuration = { index: 1, payload }
+  const writer = snapshots.write({ clusterId: OLD, index, term, configuration })
+  for (const piece of applied.capture().pieces()) writer.append(piece, () => {})
+  return await new Promise((settle) => writer.finish((_, made) => settle(made as SnapshotInfo)))
+}
+
+function damage(snapshots: MemorySnapshots, { checksum }: SnapshotInfo): void {
+  const bytes = snapshots.files.whole.get(checksum)?.bytes ?? new Uint8Array(0)
+  const at = bytes.length >> 1
+  bytes[at] = (bytes[at] as number) ^ 1
+}
+
+reseed(
+  'a damaged snapshot is passed over where the log, or an older one, has the rest',
+  async () => {
+    const files = new MemorySnapshots()
+    const whole = await readState(logOf(entries()), new MemorySnapshots(), OLD, options())
+    await snapshotAt(2, files)
+    damage(files, await snapshotAt(3, files))
+    for (const cut of [0, 2]) {
+      const { recovered } = logOf(entries().slice(cut))
+      const base = { term: cut, index: cut }
+      const log = { recovered: { ...recovered, base, firstIndex: cut + 1 } }
+      const snapshots = new MemorySnapshots({ files: files.files })
+      const old = await readState(log, snapshots, OLD, options())
+      assert.equal(old.last, { term: 3, index: 4 })
+      assert.is(old.applied.hash(), whole.applied.hash())
+    }
+    const { recovered } = logOf(entries().slice(3))
+    const log = { recovered: { ...recovered, base: { term: 2, index: 3 }, firstIndex: 4 } }
+    try {
+      await readState(log, new MemorySnapshots({ files: files.files }), OLD, options())
+      assert.unreachable()
+    } catch (error) {
+      assert.is((error as { code: string }).code, 'corrupt-snapshot')
+    }
+  },
+)
 
 reseed('without a configuration there is nothing to recover', async () => {
   const bare = logOf([])

@@ -80,6 +80,9 @@ const HINT_OF_CODE: Readonly<Record<string, string>> = {
   'wrong-cluster': 'Compare the cluster ids with: raft-p2p status',
 }
 
+/** It names a command: two different pieces of advice would be worse than one. */
+const SAYS_IT_ITSELF = /`raft-p2p [a-z]/
+
 export interface Failure {
   readonly code: string
   readonly exitCode: number
@@ -94,11 +97,12 @@ export function failureOf(error: unknown): Failure {
   const isExpected = error instanceof Error && typeof known.code === 'string'
   const code = isExpected ? (known.code as string) : 'internal'
   const own = error instanceof CommandError ? error.hint : null
+  const message = error instanceof Error ? error.message : String(error)
   return {
     code,
     exitCode: EXIT_OF_CODE[code] ?? EXIT.error,
-    message: error instanceof Error ? error.message : String(error),
-    hint: own ?? HINT_OF_CODE[code] ?? null,
+    message,
+    hint: own ?? (SAYS_IT_ITSELF.test(message) ? null : (HINT_OF_CODE[code] ?? null)),
     retriable: known.retriable === true,
     maybeApplied: known.maybeApplied === true,
   }

@@ -80,6 +80,7 @@ export function openIdentity(
   options: OpenIdentityOptions,
 ): Identity {
   const found = readIdentity(disk, directory)
+  refuseUnfinished(disk, directory, found !== null)
   const base = found ?? blankIdentity(disk, directory, options)
   const identity = new IdentityOnDisk(disk, directory, base)
   identity.boot(options.name ?? base.name)
@@ -140,6 +141,23 @@ export function writeIdentity(disk: Disk, directory: string, record: IdentityRec
   new IdentityOnDisk(disk, directory, record).update({})
 }
 
+/**
+ * Only `recover` can go on from here. It comes before every other complaint about what is missing: those name `rejoin`, which would put
+ * away the cluster that is about to move in.
+ */
+function refuseUnfinished(disk: Disk, directory: string, hasIdentity: boolean): void {
+  const isThere = (name: string): boolean => disk.stat(`${directory}/${name}`) !== null
+  // The log is archived first, the identity last.
+  if (hasIdentity && isThere(LOG_FOLDER)) return
+  const isWritten = isThere(`${RESEEDING_FOLDER}/${IDENTITY_FILE}`)
+  if (!isWritten && (hasIdentity || !isThere(RESEEDED_FOLDER))) return
+  throw new StorageError(
+    'storage-lost',
+    `\`raft-p2p recover\` was cut short in ${directory}: run it again, it ends what it has begun.`,
+    { path: directory },
+  )
+}
+
 function blankIdentity(
   disk: Disk,
   directory: string,
@@ -152,14 +170,6 @@ function blankIdentity(
       `There is a log in ${log}, but no ${IDENTITY_FILE} beside it. A new identity must not take it over: bring the file ` +
         'back, or archive what is there with `raft-p2p rejoin`.',
       { path: `${directory}/${IDENTITY_FILE}` },
-    )
-  }
-  const unfinished = `${directory}/${RESEEDING_FOLDER}/${IDENTITY_FILE}`
-  if (disk.stat(`${directory}/${RESEEDED_FOLDER}`) !== null || disk.stat(unfinished) !== null) {
-    throw new StorageError(
-      'storage-lost',
-      `\`raft-p2p recover\` was cut short in ${directory}: run it again, it ends what it has begun.`,
-      { path: directory },
     )
   }
   disk.makeDirectory(directory)

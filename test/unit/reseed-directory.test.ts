@@ -2,6 +2,7 @@
 /** `recover` that is cut short at every step: it can be ended, the old data stays, and no start in between forgets the cluster. */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { failureOf } from '../../node/commands/command.ts'
 import { newKeyPair } from '../../node/key-pair.ts'
 import { KvMachine } from '../../node/machine/kv.ts'
 import { encodeConfigurationRecord } from '../../node/raft/configuration.ts'
@@ -82,6 +83,10 @@ function start(directory: string, when: string): void {
     assert.ok(clusterId === OLD || clusterId === NEW, `${when}: a start forgets the cluster`)
   } catch (error) {
     assert.is((error as { code?: string }).code, 'storage-lost')
+    // `rejoin` would put away what is about to move in: whoever is told of that first has lost the cluster.
+    const { message } = error as Error
+    if (isReseedOpen(nodeDisk, directory)) assert.match(message, /raft-p2p recover/, when)
+    assert.is(failureOf(error).hint, null, when)
   }
 }
 

@@ -291,6 +291,8 @@ export class SnapshotDriver {
     this.#installing = info
     this.#newest = info
     this.#sending.use(info)
+    // It is later than what they asked for, and perhaps nothing follows of which another could be taken.
+    this.#backups.taken(info)
     this.#bytesBefore = 0
     this.#parts.wake()
   }
@@ -311,7 +313,7 @@ export class SnapshotDriver {
     if (code === 'io') return this.#parts.fatal(code, message)
     this.#restTicks = Math.ceil(this.#parts.limits.snapshotRetryMs / this.#parts.tickMs)
     this.#parts.alarms.raise('snapshot', message)
-    this.#backups.failed(errorBody('disk-full', message))
+    this.#backups.failed(errorBody(code === 'disk-full' ? code : 'internal', message))
     this.#parts.note('warn', event, { code, reason: message })
   }
 

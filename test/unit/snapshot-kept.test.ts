@@ -92,9 +92,8 @@ function foreign(index: number): { info: SnapshotInfo; bytes: Uint8Array } {
   return file
 }
 
-const kept = suite('snapshot files that stay')
-
-kept('one that is being loaded, when an older one of this node is finished meanwhile', () => {
+/** A node with 20 entries, to which a leader offers its state at 40. */
+function follower() {
   const later = new Later()
   const storage = new SlowToFinish({ soon: later.soon })
   const { info, bytes } = foreign(40)
@@ -133,6 +132,13 @@ kept('one that is being loaded, when an older one of this node is finished meanw
   )
   driver.attach(replica)
 
+  return { later, storage, info, leader, driver, replica }
+}
+
+const kept = suite('snapshot files that stay')
+
+kept('one that is being loaded, when an older one of this node is finished meanwhile', () => {
+  const { later, storage, info, leader, driver, replica } = follower()
   replica.drain()
   driver.step([])
   later.runUntil(() => storage.held.length > 0)
@@ -150,6 +156,27 @@ kept('one that is being loaded, when an older one of this node is finished meanw
 
   const { found } = new MemorySnapshots({ files: storage.files })
   assert.is(snapshotFor({ base: { term, index }, entries: [] }, found, CLUSTER)?.index, 40)
+})
+
+kept('whoever waits for a backup gets what a leader has sent meanwhile', () => {
+  const { later, storage, info, leader, driver, replica } = follower()
+  replica.drain()
+  const { term, index, sizeBytes, checksum } = info
+  driver.step([{ from: leader, id: { term, index }, sizeBytes, checksum }])
+  const given: (number | string)[] = []
+  driver.backup((backup) => given.push('code' in backup ? backup.code : backup.info.index))
+  const turn = (): void => {
+    const { save } = replica.drain()
+    if (save !== null) replica.saved()
+    if (save !== null) driver.saved(save)
+    driver.step([])
+    later.runUntil(() => false)
+  }
+  for (let turns = 0; turns < 10; turns++) turn()
+  assert.is(replica.raft.log.appliedIndex, 40)
+  // Nothing more is written: nobody else would take another snapshot for it.
+  assert.equal(given, [40])
+  assert.is(storage.files.whole.size, 1)
 })
 
 /** A folder on a disk that gives files their names at once, and tells it when the test says so. */

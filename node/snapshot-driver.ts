@@ -49,6 +49,8 @@ export class SnapshotDriver {
   readonly #fetching: SnapshotFetching
   #replica: Replica | null = null
   #cancelRestoring: (() => void) | null = null
+  /** The newest file is being verified for those who wait for a backup. */
+  #stopChecking: (() => void) | null = null
   /** The log in memory when the last snapshot was taken, so that its growth is known. */
   #bytesBefore = 0
   /** No snapshot is begun before so many ticks have passed. */
@@ -202,8 +204,23 @@ export class SnapshotDriver {
     const index = this.#replica?.raft.log.appliedIndex ?? 0
     const giveUp = this.#backups.want(index, answer)
     // Nothing has happened since the last one: it is the backup.
-    if (this.#newest !== null && this.#newest.index >= index) this.#backups.taken(this.#newest)
+    if (this.#newest !== null && this.#newest.index >= index) this.#reuse(this.#newest)
     return giveUp
+  }
+
+  /** ... if it is still as it was written: it may lie here for months, and a backup is no place to find that out. */
+  #reuse(info: SnapshotInfo): void {
+    this.#stopChecking ??= this.#parts.storage.load(info, {
+      piece: () => {},
+      done: (error) => {
+        this.#stopChecking = null
+        if (error === null) this.#backups.taken(info)
+        else this.#broken(info, error)
+        // Somebody may have asked when there was a newer one already.
+        const newest = this.#newest
+        if (newest !== null && newest !== info && this.#backups.wanted) this.#reuse(newest)
+      },
+    })
   }
 
   /** Idempotent. What was received stays; what was being written goes. */
@@ -212,6 +229,7 @@ export class SnapshotDriver {
     this.#backups.failed(errorBody('closing', 'this node is stopping'))
     this.#cancelRestoring?.()
     this.#cancelRestoring = null
+    this.#stopChecking?.()
     this.#taking.abort()
     this.#fetching.close()
     this.#sending.close()

@@ -27,6 +27,10 @@ interface Served {
   quietTicks: number
   /** How far the last pull was. */
   offset: number
+  /** Who was the last to ask for its end. */
+  endedBy: PeerId | null
+  /** It is being verified: ends that. */
+  stopCheck: (() => void) | null
 }
 
 const NOTHING = new Uint8Array(0)
@@ -68,7 +72,8 @@ export class SnapshotSending {
   use(info: SnapshotInfo): void {
     this.#newest = info.checksum
     if (!this.#served.has(info.checksum)) {
-      this.#served.set(info.checksum, { info, reader: null, quietTicks: 0, offset: 0 })
+      const idle = { reader: null, quietTicks: 0, offset: 0, endedBy: null, stopCheck: null }
+      this.#served.set(info.checksum, { info, ...idle })
     }
     this.#forget((served) => served.reader === null)
   }
@@ -87,6 +92,8 @@ export class SnapshotSending {
     served.quietTicks = 0
     served.offset = offset
     const length = Math.max(1, Math.min(lengthBytes, chunkBytes))
+    if (offset === 0 && served.endedBy === from) this.#check(served)
+    if (offset + length >= served.info.sizeBytes) served.endedBy = from
     try {
       served.reader ??= this.#parts.storage.open(served.info)
     } catch (error) {
@@ -114,8 +121,28 @@ export class SnapshotSending {
   }
 
   close(): void {
-    for (const { reader } of this.#served.values()) reader?.close()
+    for (const { reader, stopCheck } of this.#served.values()) {
+      reader?.close()
+      stopCheck?.()
+    }
     this.#served.clear()
+  }
+
+  /**
+   * Somebody who had all of it begins anew. So it may be damaged where it lies, and nobody would ever get a whole one: the bytes are
+   * sent as they are, and only who has them all can see it.
+   */
+  #check(served: Served): void {
+    served.endedBy = null
+    if (served.stopCheck !== null) return
+    mark('snapshots: one is verified, because it is asked for again')
+    served.stopCheck = this.#parts.storage.load(served.info, {
+      piece: () => {},
+      done: (error) => {
+        served.stopCheck = null
+        if (error !== null) this.#broke(served, error)
+      },
+    })
   }
 
   #broke(served: Served, error: StorageError): void {
@@ -127,7 +154,9 @@ export class SnapshotSending {
 
   #forget(mayGo: (served: Served) => boolean): void {
     for (const [checksum, served] of this.#served) {
-      if (checksum !== this.#newest && mayGo(served)) this.#served.delete(checksum)
+      if (checksum === this.#newest || !mayGo(served)) continue
+      served.stopCheck?.()
+      this.#served.delete(checksum)
     }
   }
 }

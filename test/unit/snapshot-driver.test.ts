@@ -139,12 +139,17 @@ function offerOf(from: PeerId, { term, index, sizeBytes, checksum }: SnapshotInf
 }
 
 /** Delivers what was asked, and the answers, `rounds` times. */
-function exchange(target: Target, source: Source, rounds = Number.POSITIVE_INFINITY): void {
+function exchange(
+  target: Target,
+  source: Source,
+  rounds = Number.POSITIVE_INFINITY,
+  peer = 't',
+): void {
   for (let round = 0; round < rounds; round++) {
     const pulls = target.frames.splice(0)
     if (pulls.length === 0) return
     for (const { frame } of pulls)
-      if (frame.type === 'snapshotPull') source.sending.onPull('t', frame)
+      if (frame.type === 'snapshotPull') source.sending.onPull(peer, frame)
     source.later.run()
     for (const { frame } of source.frames.splice(0)) {
       if (frame.type === 'snapshotChunk') target.fetching.onChunk('s', frame)
@@ -332,6 +337,44 @@ sending('a file that cannot be opened is a broken one, and harms nobody but itse
   assert.is(source.frames.length, 0)
   assert.equal(source.broken, Array(2 * PULLS).fill(9))
 })
+
+sending(
+  'a file that is damaged where it lies is noticed when who had all of it begins anew',
+  () => {
+    const [source, target] = [new Source(), new Target()]
+    const info = source.take(9, TEXTS)
+    const offer = offerOf('s', info)
+    const bytes = source.storage.files.whole.get(info.checksum)?.bytes ?? new Uint8Array(0)
+    const at = bytes.length >> 1
+    const fetched = (): void => {
+      for (let tick = 0; tick < 4; tick++) target.fetching.tick()
+      target.frames.length = 0
+      target.fetching.onOffer(offer)
+      exchange(target, source)
+    }
+    fetched()
+    const { checksum } = info
+    const pull = { type: 'snapshotPull', checksum, offset: 0, lengthBytes: CHUNK } as const
+    source.sending.onPull('t', pull)
+    source.later.run()
+    assert.equal(source.broken, [], 'it is as it was written')
+    source.frames.length = 0
+    const second = new Target()
+    second.fetching.onOffer(offer)
+    exchange(second, source, undefined, 'u')
+    assert.equal([target.loaded.length, second.loaded.length], [1, 1])
+
+    bytes[at] = (bytes[at] as number) ^ 1
+    target.storage.files.whole.clear()
+    fetched()
+    fetched()
+    assert.equal(target.failures, ['corrupt-snapshot', 'corrupt-snapshot'])
+    assert.equal(source.broken, [9])
+    bytes[at] = (bytes[at] as number) ^ 1
+    fetched()
+    assert.is(target.loaded.length, 2)
+  },
+)
 
 const taking = suite('taking a snapshot')
 

@@ -1,4 +1,5 @@
 /** Which snapshot files stay while one is taken and another is fetched: never less than what a restart needs. */
+import { createHash } from 'node:crypto'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { AppliedState } from '../../node/applied-state.ts'
@@ -177,6 +178,32 @@ kept('whoever waits for a backup gets what a leader has sent meanwhile', () => {
   // Nothing more is written: nobody else would take another snapshot for it.
   assert.equal(given, [40])
   assert.is(storage.files.whole.size, 1)
+})
+
+kept('a backup is never of a file that is damaged where it lies', () => {
+  const { later, storage, driver, replica } = follower()
+  const turn = (): void => {
+    const { save } = replica.drain()
+    if (save !== null) replica.saved()
+    driver.step([])
+    later.runUntil(() => false)
+    storage.held.shift()?.()
+    later.runUntil(() => false)
+  }
+  turn()
+  const [file] = storage.files.whole.values()
+  if (file === undefined) throw new Error('no snapshot')
+  const at = file.bytes.length >> 1
+  for (const damage of [0, 1]) {
+    file.bytes[at] = (file.bytes[at] as number) ^ damage
+    const given: (number | string)[] = []
+    driver.backup((backup) => given.push('code' in backup ? backup.code : backup.info.index))
+    for (let turns = 0; turns < 3; turns++) turn()
+    assert.equal(given, [20])
+    for (const { info, bytes } of storage.files.whole.values()) {
+      assert.is(createHash('sha256').update(bytes).digest('hex'), info.checksum)
+    }
+  }
 })
 
 /** A folder on a disk that gives files their names at once, and tells it when the test says so. */

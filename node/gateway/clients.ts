@@ -248,16 +248,19 @@ class Client {
     this.#pending.add(pending)
   }
 
-  #answer(request: { readonly requestId: number }, answer: ServiceAnswer): void {
-    const { requestId } = request
+  #answer(
+    { requestId, isWrite }: { readonly requestId: number; readonly isWrite: boolean },
+    answer: ServiceAnswer,
+  ): void {
     if (!answer.ok) {
       this.send(errorAnswer(requestId, answer.error))
       return
     }
     const { index, body } = answer
-    // Only answers to reads are large, and those can be asked for again.
+    // Large answers are those to reads, or to writes of a machine that says much; all can be asked for again.
     if (body.length > 256 && this.#unreadBytes() + body.length > this.#parts.limits.queueBytesMax) {
-      const error = errorBody('overloaded', 'read the earlier answers first, then ask again')
+      const message = 'read the earlier answers first, then ask again'
+      const error = errorBody('overloaded', message, isWrite)
       this.send(errorAnswer(requestId, error))
       return
     }

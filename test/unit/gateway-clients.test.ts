@@ -297,6 +297,21 @@ ws('too many requests without an answer are refused', async () => {
   assert.is((await client.answerTo(again)).type, 'result')
 })
 
+ws('a large answer that finds no room is in doubt when it is the answer of a write', async () => {
+  const lab = await openLab({ limits: { queueBytesMax: 1024 } })
+  const client = await new TestClient(lab).open()
+  // The result of a state machine of somebody's own.
+  lab.service.request = (_request, answer) => {
+    setImmediate(() => answer({ ok: true, index: 7, body: new Uint8Array(2000) }))
+    return () => {}
+  }
+  const [read, write] = client.send(get('a'), put(1, 1, 'a', 'x')) as [number, number]
+  const gotten = await client.errorOf(read)
+  const written = await client.errorOf(write)
+  assert.equal([gotten.code, gotten.maybeApplied], ['overloaded', false])
+  assert.equal([written.code, written.maybeApplied], ['overloaded', true])
+})
+
 ws('closing answers what is pending and says goodbye', async () => {
   const lab = await openLab()
   const client = await new TestClient(lab).open()

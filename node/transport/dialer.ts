@@ -90,7 +90,7 @@ export class Dialer {
   hint({ url: text, nodeKey }: DialHint): void {
     const url = peerUrl(text)
     if (url === null || this.#targets.has(targetId(url, nodeKey))) return
-    if (this.#targets.size >= this.#options.hintsMax && !this.#evictHint()) return
+    if (this.#hints >= this.#options.hintsMax && !this.#evictHint()) return
     this.#add(url, nodeKey)
     this.#schedule()
   }
@@ -170,6 +170,13 @@ export class Dialer {
     }
     this.#targets.set(targetId(url, expectedKey), target)
     return target
+  }
+
+  /** Members' addresses do not count: when all of them are old, hints are all there is. */
+  get #hints(): number {
+    let count = 0
+    for (const target of this.#targets.values()) if (!target.kept) count++
+    return count
   }
 
   /** Room for a new hint: the one with most failures goes, of equals the oldest. */

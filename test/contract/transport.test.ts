@@ -358,6 +358,15 @@ function contract(name: string, makeLab: () => TransportLab): void {
     await eventually('linked', () => a.linkTo(b))
   })
 
+  contracted('many addresses of members, all of them old, leave room for hints', async () => {
+    const a = (await lab.peer({ limits: { hintsMax: 4, dialsMax: 2 } })).start()
+    const b = (await lab.peer()).start()
+    const urls = Array.from({ length: 8 }, (_, i) => `ws://127.0.0.1:1/${i}`)
+    a.transport.keep([{ nodeKey: b.nodeKey, urls }])
+    a.transport.hint({ nodeKey: b.nodeKey, url: b.url, source: 'local' })
+    await eventually('linked', () => a.linkTo(b))
+  })
+
   contracted('a full queue refuses, and takes again once it has drained', async () => {
     const [a, b] = await linked({ limits: { queueBytesMax: 300_000 } })
     const big = { type: 'founding', body: new Uint8Array(100_000) } as const

@@ -20,6 +20,7 @@ import { GATEWAY_LIMITS, type GatewayLimits } from './gateway/limits.ts'
 import { problemOf, Refusal, refuse } from './gateway/problem.ts'
 import { checkCluster, createDispatch, type Dispatch } from './gateway/routes.ts'
 import { SessionWriter } from './gateway/session.ts'
+import { KEY_VALUE_CHECKS, OPAQUE_CHECKS } from './gateway/sizes.ts'
 import type { Service } from './service.ts'
 
 export type { ClientRole, Tokens } from './gateway/access.ts'
@@ -37,6 +38,8 @@ export interface GatewayOptions {
   /** Names under which this node is addressed besides the loopback ones, such as the advertised host. */
   readonly hosts?: readonly string[]
   readonly limits?: Partial<GatewayLimits>
+  /** False: the state machine is not the key-value store, and only it knows what its operations and queries mean. Default true. */
+  readonly keyValue?: boolean
   /** PEM. Without it tokens travel in clear. */
   readonly tls?: { readonly cert: string | Uint8Array; readonly key: string | Uint8Array } | null
   /** A peer knocks: the socket is the transport's from now on. It proves itself there, so no token is asked for here. */
@@ -92,16 +95,17 @@ class NodeGateway implements Gateway {
     const limits = { ...GATEWAY_LIMITS, ...options.limits }
     this.#limits = limits
     this.#access = createAccess(options)
-    const { service } = options
+    const { service, keyValue = true } = options
     this.#writer = new SessionWriter(service, {
       pendingMax: limits.pendingWritesMax,
       openTimeoutMs: limits.requestTimeoutMs,
     })
-    this.#clients = new Clients(service, limits)
+    this.#clients = new Clients(service, limits, keyValue ? KEY_VALUE_CHECKS : OPAQUE_CHECKS)
     this.#dispatch = createDispatch({
       service,
       writer: this.#writer,
       limits,
+      keyValue,
       access: (request) => this.#access(request),
       overloaded: () => this.#sockets.size > limits.clientsMax,
       failed: (error) => options.log('error', 'request.failed', { error: describe(error) }),

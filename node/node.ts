@@ -68,7 +68,10 @@ export class StartError extends Error {
 export interface NodeHooks {
   /** Default: JSON lines on stderr. */
   readonly log?: Log
-  /** The application; default the key-value machine. Every member must run the same one. */
+  /**
+   * The application; default the key-value machine. Every member must run the same one. Clients reach another one through `command`
+   * and `query` of the client library; there are no endpoints for keys then.
+   */
   readonly machine?: StateMachine
 }
 
@@ -202,6 +205,7 @@ class NodeParts implements RunningNode {
         valueBytesMax: options.maxValueBytes,
         clientsMax: options.maxClients,
       },
+      keyValue: hooks.machine === undefined,
       tls: readTls(options),
       onPeerUpgrade: (request, socket, head) =>
         this.#transport.handleUpgrade(request, socket, head),

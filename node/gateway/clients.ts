@@ -15,7 +15,7 @@ import type { LeaderInfo, Service, ServiceAnswer } from '../service.ts'
 import { type ClientRole, permits } from './access.ts'
 import type { GatewayLimits } from './limits.ts'
 import { errorBody, errorBodyOf } from './problem.ts'
-import { checkCommand, checkQuery } from './sizes.ts'
+import type { Checks } from './sizes.ts'
 
 const CLOSE = { goingAway: 1001, malformed: 1002, tryLater: 1013 } as const
 /** An answer's header, for counting what waits in a turn. */
@@ -24,15 +24,17 @@ const ANSWER_OVERHEAD_BYTES = 32
 export class Clients {
   readonly #service: Service
   readonly #limits: GatewayLimits
+  readonly #checks: Checks
   readonly #clients = new Set<Client>()
   readonly #unsubscribe: () => void
   readonly #pinging: ReturnType<typeof setInterval>
   /** The status of this turn: computed once, however many ask. */
   #status: Uint8Array | null = null
 
-  constructor(service: Service, limits: GatewayLimits) {
+  constructor(service: Service, limits: GatewayLimits, checks: Checks) {
     this.#service = service
     this.#limits = limits
+    this.#checks = checks
     this.#unsubscribe = service.onLeaderChange((leader) => {
       const answer = leaderAnswer(leader)
       for (const client of this.#clients) client.send(answer)
@@ -51,6 +53,7 @@ export class Clients {
     const client: Client = new Client(socket, role, {
       service: this.#service,
       limits: this.#limits,
+      checks: this.#checks,
       statusJson: () => this.#statusJson(),
       ended: () => this.#clients.delete(client),
     })
@@ -83,6 +86,7 @@ export class Clients {
 interface ClientParts {
   readonly service: Service
   readonly limits: GatewayLimits
+  readonly checks: Checks
   readonly statusJson: () => Uint8Array
   readonly ended: () => void
 }
@@ -207,8 +211,8 @@ class Client {
   }
 
   #command(request: Request & { type: 'command' }): void {
-    const { service, limits } = this.#parts
-    const error = this.#lacks('write') ?? checkCommand(request.command, limits)
+    const { service, limits, checks } = this.#parts
+    const error = this.#lacks('write') ?? checks.command(request.command, limits)
     if (error !== null) {
       this.send(errorAnswer(request.requestId, error))
       return
@@ -222,9 +226,9 @@ class Client {
   }
 
   #query(request: Request & { type: 'query' }): void {
-    const { service, limits } = this.#parts
+    const { service, limits, checks } = this.#parts
     const { requestId, consistency } = request
-    const error = checkQuery(request.query, limits)
+    const error = checks.query(request.query, limits)
     if (error !== null) {
       this.send(errorAnswer(requestId, error))
       return

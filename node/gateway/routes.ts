@@ -31,6 +31,8 @@ export type Dispatch = (exchange: Exchange) => Promise<void>
 
 export interface RouteParts extends KvParts {
   readonly access: Access
+  /** The state machine knows keys; without it there are no endpoints for them. */
+  readonly keyValue: boolean
   /** True while there are more clients than the limit: only what keeps the node alive is answered. */
   readonly overloaded: () => boolean
   readonly failed: (error: unknown) => void
@@ -50,15 +52,11 @@ export function createDispatch(parts: RouteParts): Dispatch {
     role: 'read',
     run: (exchange) => exchange.json(service.status()),
   })
-  add(['GET', 'HEAD'], '/v1/kv', { role: 'read', run: (exchange) => listKeys(parts, exchange) })
   add(['GET', 'HEAD'], '/v1/snapshot', {
     role: 'admin',
     run: (exchange) => sendBackup(service, exchange),
   })
-  // The key itself never reaches the router, which would decode it as UTF-8.
-  add(['GET', 'HEAD'], KEY_PATH, { role: 'read', run: (exchange) => getKey(parts, exchange) })
-  add(['PUT'], KEY_PATH, { role: 'write', run: (exchange) => putKey(parts, exchange) })
-  add(['DELETE'], KEY_PATH, { role: 'write', run: (exchange) => deleteKey(parts, exchange) })
+  if (parts.keyValue) addKeys(parts, add)
   const verb = (name: AdminVerb): Route => ({
     role: 'admin',
     run: (exchange) => runVerb(parts, exchange, name),
@@ -83,6 +81,17 @@ export function createDispatch(parts: RouteParts): Dispatch {
       exchange.refuse(error instanceof Refusal ? error : new Refusal(errorBodyOf(error)))
     }
   }
+}
+
+function addKeys(
+  parts: KvParts,
+  add: (methods: readonly Method[], path: string, route: Route) => void,
+): void {
+  add(['GET', 'HEAD'], '/v1/kv', { role: 'read', run: (exchange) => listKeys(parts, exchange) })
+  // The key itself never reaches the router, which would decode it as UTF-8.
+  add(['GET', 'HEAD'], KEY_PATH, { role: 'read', run: (exchange) => getKey(parts, exchange) })
+  add(['PUT'], KEY_PATH, { role: 'write', run: (exchange) => putKey(parts, exchange) })
+  add(['DELETE'], KEY_PATH, { role: 'write', run: (exchange) => deleteKey(parts, exchange) })
 }
 
 async function dispatch(

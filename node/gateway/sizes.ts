@@ -15,6 +15,31 @@ import { errorBody } from './problem.ts'
 
 export type SizeLimits = Pick<GatewayLimits, 'keyBytesMax' | 'valueBytesMax'>
 
+/** What the gateway asks of the bytes for the state machine. Null: they may go on. */
+export interface Checks {
+  readonly command: (bytes: Uint8Array, limits: SizeLimits) => ErrorBody | null
+  readonly query: (bytes: Uint8Array, limits: SizeLimits) => ErrorBody | null
+}
+
+/** Of the key-value machine. */
+export const KEY_VALUE_CHECKS: Checks = { command: checkCommand, query: checkQuery }
+
+/** Of a machine of somebody's own: only it knows what its bytes mean, and the gateway bounds them as it does values. */
+export const OPAQUE_CHECKS: Checks = {
+  command: (bytes, limits) =>
+    shaped(() => {
+      const { kind, operation } = decodeCommand(bytes)
+      const start = kind === 'keyed' ? KEYED_HEADER_BYTES : 0
+      return checkOpaque('an operation', operation.length - start, limits)
+    }),
+  query: (bytes, limits) => checkOpaque('a query', bytes.length, limits),
+}
+
+function checkOpaque(what: string, length: number, limits: SizeLimits): ErrorBody | null {
+  if (length <= limits.valueBytesMax) return null
+  return errorBody('too-large', `${what} has at most ${limits.valueBytesMax} bytes, not ${length}`)
+}
+
 /** Null when the command may go on. */
 export function checkCommand(bytes: Uint8Array, limits: SizeLimits): ErrorBody | null {
   return shaped(() => {

@@ -22,7 +22,7 @@ import { Clients } from '../../node/gateway/clients.ts'
 import { etagOf, readStatus, writeCondition } from '../../node/gateway/conditions.ts'
 import { GATEWAY_LIMITS } from '../../node/gateway/limits.ts'
 import { problemOf, Refusal } from '../../node/gateway/problem.ts'
-import { checkCommand, checkQuery } from '../../node/gateway/sizes.ts'
+import { checkCommand, checkQuery, KEY_VALUE_CHECKS } from '../../node/gateway/sizes.ts'
 import { decodePercent, parseTarget, type Target, wordOf } from '../../node/gateway/target.ts'
 import { KvMachine } from '../../node/machine/kv.ts'
 import { isCommand } from '../../node/request-table.ts'
@@ -268,7 +268,7 @@ class SilentService extends LocalService {
 
 /** Returns the answers of one turn; a frame that is none closes the socket. */
 function served(frame: Uint8Array) {
-  const clients = new Clients(new SilentService(), GATEWAY_LIMITS)
+  const clients = new Clients(new SilentService(), GATEWAY_LIMITS, KEY_VALUE_CHECKS)
   const socket = new TakingSocket()
   clients.accept(socket as unknown as WebSocket, 'write')
   socket.emit('message', Buffer.from(frame.buffer, frame.byteOffset, frame.length), true)

@@ -175,6 +175,28 @@ receivers(
   },
 )
 
+receivers(
+  'RequestVote 1: "Reply false if term < currentTerm", with a vote to give and without',
+  () => {
+    for (const votedFor of [null, 'n2', 'n3']) {
+      for (const term of [1, 4]) {
+        const cluster = new Cluster({ size: 3, logs: { n1: [1, 2, 2] } })
+        const voter = cluster.node('n1')
+        const vote = votedFor === null ? null : cluster.node(votedFor).peer
+        voter.disk.hardState = { term: 5, vote, commit: 1 }
+        cluster.restart(voter)
+        // Its log was long enough then; what it is in the present term nobody has said.
+        const log = { lastTerm: 2, lastIndex: 9 }
+        const ask = { type: 'requestVote', term, ...log, transfer: false } as const
+        voter.raft.step(cluster.node('n2').peer, ask)
+        const answer = { type: 'voteResponse', term: 5, granted: false } as const
+        assert.equal(saidWhenSaved(cluster, voter), [{ to: 'n2', message: answer }])
+        assert.equal([voter.raft.vote, voter.disk.hardState?.vote], [vote, vote])
+      }
+    }
+  },
+)
+
 const all = suite('figure 2, all servers')
 
 all(

@@ -407,10 +407,13 @@ export class PeerLink implements Link {
   }
 }
 
-/** Heartbeats, votes, their answers and echoes do not wait behind Appends, requests and founding. */
+/**
+ * Heartbeats, votes, their answers and echoes do not wait behind Appends, requests and founding. Nor does the leader's view: heartbeats
+ * alone would tell a follower that it is up to date while what is committed waits in the queue (staleness.ts).
+ */
 function isBulk(frame: WireFrame): boolean {
   if (frame.type === 'raft') return frame.message.type === 'append'
-  return frame.type !== 'ping' && frame.type !== 'pong'
+  return frame.type !== 'ping' && frame.type !== 'pong' && frame.type !== 'leaderView'
 }
 
 /** One link is one process of one replica, and who belongs to a cluster belongs to it for ever. */

@@ -108,7 +108,7 @@ function contract(name: string, makeLab: () => TransportLab): void {
     assert.is(a.transport.send(other, [founding('x')]), false, 'same key, another disk')
   })
 
-  contracted('heartbeats pass Appends of the same turn', async () => {
+  contracted('heartbeats and the view of the leader pass Appends of the same turn', async () => {
     const cluster = { clusterId: CLUSTER_A }
     const [a, b] = await linked(cluster, cluster)
     const payload = new Uint8Array(100)
@@ -121,11 +121,14 @@ function contract(name: string, makeLab: () => TransportLab): void {
       commit: 0,
       entries: [entry],
     } as const
-    a.transport.send(b.identity, [{ type: 'raft', message }, heartbeat(3)])
-    await eventually('both arrive', () => b.frames.length === 2)
+    // Whoever hears the heartbeats, but not how much is committed, would take itself for up to date behind a queue of Appends.
+    const view = { type: 'leaderView', term: 1, body: new Uint8Array([123, 125]) } as const
+    a.transport.send(b.identity, [{ type: 'raft', message }, heartbeat(3), view])
+    await eventually('all arrive', () => b.frames.length === 3)
     assert.equal(b.frames[0]?.frame, heartbeat(3))
-    const [, second] = b.frames
-    assert.equal(second?.frame.type === 'raft' && { ...second.frame.message }, message)
+    const [, second, third] = b.frames
+    assert.is(second?.frame.type, 'leaderView')
+    assert.equal(third?.frame.type === 'raft' && { ...third.frame.message }, message)
   })
 
   contracted('cluster frames travel only inside one cluster, founding frames always', async () => {

@@ -123,9 +123,9 @@ export class Campaign {
     else if (ended === 'waiting' || this.#fast.isUrged) this.#hurry()
   }
 
-  /** The leader of `term` said itself that it is none: as good as a closed link, except that it can still vote (HAZARDS). */
-  onResigned(from: PeerId, term: Term): void {
-    if (term !== this.#core.term || this.#core.leader !== from) return
+  /** The leader of this term said itself that it is none: as good as a closed link, except that it can still vote (HAZARDS). */
+  onResigned(from: PeerId): void {
+    if (this.#core.leader !== from) return
     mark('raft: the leader resigned')
     this.#lost(from, false)
   }

@@ -53,6 +53,8 @@ export class Raft {
   #leadership: Leadership | null = null
   #leader: PeerId | null = null
   #leaderCommit: Index = 0
+  /** The leader of this term has said that it leads no more, and so nobody ever does in it again. */
+  #resignedTerm: Term = 0
 
   readonly #campaign: Campaign
   readonly #watch = new Watch()
@@ -170,12 +172,17 @@ export class Raft {
           mark('raft: an old leader is told the present term')
           return this.#send(from, appendRejected(this.term, 0, { index: 0, term: 0 }))
         }
+        // Its farewell does not wait behind Appends. Who follows it again would wait for an election timeout in vain.
+        if (message.term === this.#resignedTerm)
+          return mark('raft: a leader is heard after it resigned')
         this.#follow(from, message.term)
         return this.#onLeader(from, message)
       case 'timeoutNow':
         return this.#campaign.onTimeoutNow(from, message)
       case 'resigned':
-        return this.#campaign.onResigned(from, message.term)
+        if (message.term !== this.term || (this.#leader ?? from) !== from) return
+        this.#resignedTerm = message.term
+        return this.#campaign.onResigned(from)
       default:
         unreachable(message)
     }

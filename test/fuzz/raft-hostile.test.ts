@@ -31,8 +31,12 @@ const STOPS: readonly Stop[] = [
   },
   {
     says: 'one leader a term',
-    by: 'the same, in the turn in which the leader has resigned',
-    steps: [hear('heartbeat'), hear('resigned', {}, true), hear('append', { from: 38 })],
+    by: 'the same, in the turn in which the link to the leader has closed',
+    steps: [
+      hear('heartbeat'),
+      { step: 'call', call: 'close link', which: 1, more: true },
+      hear('append', { from: 38 }),
+    ],
   },
   {
     says: 'terms in a log never fall',

@@ -83,7 +83,7 @@ export function buildStatus(parts: StatusParts): Status {
     stateHashes: replica.stateHashes,
     quorum: {
       needed: raft.tracker.needed,
-      alive: aliveVoters(view, configuration?.voters ?? []),
+      alive: aliveVoters(parts, replica, view),
     },
     members: members.map((member) => memberStatus(parts, replica, member, view)),
   }
@@ -100,8 +100,20 @@ export function leaderInfo(
   return { leaderId: member.memberId, leaderUrl, term }
 }
 
-function aliveVoters(view: LeaderView | null, voters: readonly number[]): number {
-  return (view?.members ?? []).filter((seen) => seen.alive && voters.includes(seen.memberId)).length
+/**
+ * As the leader sees them. While none was heard, whom this node reaches and itself: after a change of leaders, or with the quorum
+ * lost, is when an operator looks, and "0 alive" would be wrong then.
+ */
+function aliveVoters(parts: StatusParts, replica: Replica, view: LeaderView | null): number {
+  const { members = [], voters = [] } = replica.committed?.configuration ?? {}
+  if (view !== null) {
+    return view.members.filter((seen) => seen.alive && voters.includes(seen.memberId)).length
+  }
+  return members.filter((member) => {
+    const peer = peerIdOf(member)
+    const isHere = peer === replica.raft.self || parts.peers.linkTo(peer) !== null
+    return isHere && voters.includes(member.memberId)
+  }).length
 }
 
 function memberStatus(

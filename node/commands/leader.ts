@@ -31,8 +31,7 @@ async function show(invocation: Invocation): Promise<ExitCode> {
   const status = await withClient(invocation, (client) => client.status(), {
     followLeader: false,
   })
-  printLeader(invocation, status)
-  return EXIT.ok
+  return printLeader(invocation, status)
 }
 
 async function transfer(invocation: Invocation, to: string | null): Promise<ExitCode> {
@@ -56,13 +55,15 @@ async function transfer(invocation: Invocation, to: string | null): Promise<Exit
       await new Promise((resolve) => setTimeout(resolve, POLL_MS))
     }
   })
-  printLeader(invocation, status)
-  return EXIT.ok
+  return printLeader(invocation, status)
 }
 
-function printLeader({ io, json }: Invocation, status: NodeStatus): void {
+function printLeader({ io, json }: Invocation, status: NodeStatus): ExitCode {
   const { leaderId, leaderUrl, term, members, clusterId } = status
-  if (json) return printJson(io, { leaderId, leaderUrl, term })
+  if (json) {
+    printJson(io, { leaderId, leaderUrl, term })
+    return leaderId === null ? EXIT.unavailable : EXIT.ok
+  }
   if (isWaiting(status)) throw new CommandError('not-founded', waitingText(status), ELSEWHERE)
   if (clusterId === null) throw new CommandError('not-founded', 'the cluster is not founded yet')
   if (leaderId === null) {
@@ -71,4 +72,5 @@ function printLeader({ io, json }: Invocation, status: NodeStatus): void {
   const name = members.find((member) => member.memberId === leaderId)?.name ?? 'unnamed'
   const where = leaderUrl === null ? '' : ` at ${leaderUrl}`
   printLine(io, printable(`${name} (member ${leaderId})${where}, term ${term}`))
+  return EXIT.ok
 }

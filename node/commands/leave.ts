@@ -3,6 +3,7 @@
  * itself, and its data is archived, so that the same `join` starts blank.
  */
 import { leaveCluster } from '../../client/admin.ts'
+import type { Client } from '../../client/client.ts'
 import { archive, hasLeft, type Slot, takeDirectory } from '../storage/directory.ts'
 import { isLocked } from '../storage/lock.ts'
 import { nodeDisk } from '../storage/node-disk.ts'
@@ -20,6 +21,7 @@ import { openClient, timeoutOf } from './with-client.ts'
 
 /** It hands over, flushes and closes its links, each bounded. */
 const END_MS_MAX = 15_000
+const STATUS_MS_MAX = 1000
 const POLL_MS = 25
 
 export async function run(invocation: Invocation): Promise<ExitCode> {
@@ -52,9 +54,26 @@ async function askToLeave({ path, endpoint }: Slot, timeoutMs: number): Promise<
     await explained(leaveCluster(client))
   } catch (error) {
     // A node that goes may cut the connection before its answer is through. Whether it left, its directory tells.
-    if ((error as { maybeApplied?: unknown }).maybeApplied !== true) throw error
+    const { code, maybeApplied } = error as { code?: unknown; maybeApplied?: unknown }
+    if (maybeApplied !== true) throw error
+    if (code === 'timeout' && (await leaderOf(client)) === null) {
+      throw new CommandError(
+        'no-leader',
+        `the node of ${path} cannot leave while nobody leads its cluster; it may yet, as soon as somebody does`,
+        'See who is missing with: raft-p2p status',
+      )
+    }
   } finally {
     client.close()
+  }
+}
+
+/** Null when it says that nobody leads; undefined when it says nothing: it goes. */
+async function leaderOf(client: Client): Promise<number | null | undefined> {
+  try {
+    return (await client.status({ timeoutMs: STATUS_MS_MAX })).leaderId
+  } catch {
+    return undefined
   }
 }
 

@@ -10,6 +10,8 @@ import { findCluster } from './find-cluster.ts'
 import { wantedOf } from './local-data.ts'
 import { timeoutOf } from './with-client.ts'
 
+const STATUS_MS_MAX = 1000
+
 interface Saved {
   readonly file: string
   readonly bytes: number
@@ -54,24 +56,43 @@ async function ask(
   timeoutMs: number,
 ): Promise<Response> {
   let problem = new CommandError('unreachable', 'no node of the cluster answers')
+  const headers: Record<string, string> = token === null ? {} : { authorization: `Bearer ${token}` }
   for (const url of urls) {
+    const base = url.replace(/^ws/, 'http')
     const patience = new AbortController()
     const timer = setTimeout(() => patience.abort(), timeoutMs)
     try {
-      const answer = await fetch(`${url.replace(/^ws/, 'http')}/v1/snapshot`, {
-        headers: token === null ? {} : { authorization: `Bearer ${token}` },
-        signal: patience.signal,
-      })
+      const answer = await fetch(`${base}/v1/snapshot`, { headers, signal: patience.signal })
       if (answer.ok) return answer
       problem = await problemOf(answer)
     } catch (error) {
-      const why = patience.signal.aborted ? `no answer within ${timeoutMs} ms` : reasonOf(error)
-      problem = new CommandError('unreachable', `${url} does not answer: ${why}`)
+      problem = patience.signal.aborted
+        ? await whyNone(base, headers, timeoutMs)
+        : new CommandError('unreachable', `${url} does not answer: ${reasonOf(error)}`)
     } finally {
       clearTimeout(timer)
     }
   }
   throw problem
+}
+
+/** A backup holds all that was acknowledged before, which only a leader can tell. */
+async function whyNone(
+  base: string,
+  headers: Record<string, string>,
+  timeoutMs: number,
+): Promise<CommandError> {
+  try {
+    const signal = AbortSignal.timeout(STATUS_MS_MAX)
+    const answer = await fetch(`${base}/v1/status`, { headers, signal })
+    const { leaderId } = (await answer.json()) as { leaderId?: unknown }
+    if (leaderId === null) {
+      return new CommandError('no-leader', `no node leads the cluster, as ${base} sees it`)
+    }
+  } catch {
+    return new CommandError('unreachable', `${base} does not answer: no answer in ${timeoutMs} ms`)
+  }
+  return new CommandError('timeout', `${base} has not begun to send within ${timeoutMs} ms`)
 }
 
 async function problemOf(answer: Response): Promise<CommandError> {

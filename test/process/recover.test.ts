@@ -34,6 +34,24 @@ function started(data: string, root: string, topic = 'demo'): NodeProcess {
   return new NodeProcess({ topic, data, args: FLAGS, env: { RAFT_P2P_DATA_ROOT: root } })
 }
 
+/** What an operator asks first, and what can only be refused. */
+async function saysWhoIsMissing(data: string, url: string): Promise<void> {
+  await eventually('nobody leads', async () => (await statusOf(url)).leaderId === null)
+  await eventually('both are gone', async () => {
+    const { quorum } = await statusOf(url)
+    return quorum.needed === 2 && quorum.alive === 1
+  })
+  for (const shape of [[], ['--json']]) {
+    assert.is((await raft(['leader', '--data', data, ...shape])).code, 4)
+  }
+  const refused = ['snapshot', 'save', `${data}/backup`].concat(['--timeout', '500ms'])
+  for (const command of [refused, ['leave', '--timeout', '500ms']]) {
+    const failed = await raft([...command, '--data', data, '--json'])
+    assert.is(failed.code, 4, failed.stdout)
+    assert.is(JSON.parse(failed.stdout).code, 'no-leader')
+  }
+}
+
 recover(
   'a lost quorum: the survivor keeps everything, and the others enter as new members',
   async () => {
@@ -44,7 +62,9 @@ recover(
     const url = await (nodes[0] as NodeProcess).url()
     for (let i = 0; i < 100; i++) await putUntilAcknowledged(url, `key-${i}`, `value ${i}`)
     const { lastIndex } = await statusOf(url)
-    for (const node of nodes) await node.kill()
+    for (const node of nodes.slice(1)) await node.kill()
+    await saysWhoIsMissing(folders[0], url)
+    await nodes[0]?.kill()
 
     const refused = await raft(['recover', '--data', folders[0], '--json'])
     assert.is(refused.code, 1)

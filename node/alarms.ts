@@ -1,7 +1,10 @@
 /** What an operator should look at, as `status` shows it and the log announces it once. */
+import { RefusalAlarms } from './refusal-alarms.ts'
 import type { Alarm } from './service.ts'
 
 export class Alarms {
+  /** Those about peers that are turned away. */
+  readonly refusals = new RefusalAlarms(this)
   readonly #raised = new Map<string, Alarm>()
   readonly #announce: (alarm: Alarm) => void
   readonly #now: () => Date

@@ -191,6 +191,7 @@ export class Runtime implements Service, TransportEvents {
     this.#replica?.tick()
     this.#snapshots?.tick()
     this.#admission.tick()
+    this.#alarms.refusals.tick(this.#parts.nowMs())
     if (this.#replica !== null) raiseFeatureLevel(this.#replica, this.#peers)
     this.#wake()
   }
@@ -201,12 +202,13 @@ export class Runtime implements Service, TransportEvents {
   }
 
   linkUp(link: Link): void {
-    const { nodeKey, clusterId, name } = link.hello
-    const { carrier } = link
+    const { carrier, hello } = link
+    const { nodeKey, clusterId, name } = hello
     this.#parts.log('info', 'link.up', { peer: nodeKey.slice(0, 8), name, carrier, clusterId })
+    this.#alarms.refusals.linked(nodeKey)
     const news = this.#peers.linkUp(link)
     this.#leaderWatch.addressesChanged()
-    this.#founding.linkUp(nodeKey, link.hello)
+    this.#founding.linkUp(nodeKey, hello)
     this.#admission.consider(link)
     if (news && this.#replica?.memberOf(peerIdOf(link.hello)) != null) {
       this.#members.remember(this.#replica.committed)
@@ -245,11 +247,9 @@ export class Runtime implements Service, TransportEvents {
   }
 
   refused(info: Parameters<TransportEvents['refused']>[0]): void {
-    const { reason, url, nodeKey, detail, clusterId } = info
-    const peer = nodeKey?.slice(0, 8) ?? null
-    this.#parts.log('warn', 'link.refused', { reason, url, peer, detail, clusterId })
-    if (reason === 'wrong-cluster') this.#alarms.raise('second-cluster', detail)
-    if (reason === 'clone' || reason === 'version') this.#alarms.raise(reason, detail)
+    const { nodeKey, ...fields } = info
+    this.#parts.log('warn', 'link.refused', { ...fields, peer: nodeKey?.slice(0, 8) ?? null })
+    this.#alarms.refusals.refused(info, this.#parts.nowMs())
   }
 
   // --- Service ------------------------------------------------------------------------------------------------------

@@ -44,6 +44,8 @@ export type DialResult = 'linked' | 'failed' | 'refused' | 'self'
 /** What a goodbye means to whoever gets it, where that is not clear from the reason. */
 const SAID: Partial<Record<RefusalReason, string>> = {
   version: 'the cluster uses what this version of raft-p2p does not know: install a newer one',
+  clone: 'another process with the key of this node is running: one of the two is a copy',
+  'wrong-cluster': 'the other side belongs to another cluster of this topic',
 }
 /** A refused peer gets what was already written to it, so that it can tell its operator the reason. */
 const LEAVE_MS = 300

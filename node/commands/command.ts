@@ -67,7 +67,7 @@ const EXIT_OF_CODE: Readonly<Record<string, number>> = {
 /** What to try next, where the failure does not say it itself. */
 const HINT_OF_CODE: Readonly<Record<string, string>> = {
   'no-leader': 'See who is missing with: raft-p2p status',
-  'not-founded': 'Start the missing nodes; who waits for whom shows: raft-p2p status',
+  'not-founded': 'See who waits for what with: raft-p2p status',
   timeout: 'See the state of the cluster with: raft-p2p status',
   unreachable: 'Check the address and that a node runs there: raft-p2p status --connect URL',
   unauthorised: 'Print a token on a machine that runs a node: raft-p2p token',

@@ -77,6 +77,9 @@ export async function takeDirectory(
 ): Promise<DataDirectory> {
   if ('data' in wanted) {
     const path = resolve(wanted.data)
+    if (disk.stat(path)?.kind === 'file') {
+      throw new StorageError('io', `${path} is a file, and no directory for data.`, { path })
+    }
     disk.makeDirectory(path)
     const lock = await acquireLock(disk, path)
     return { path, lock, slot: null, archived: false, left: hasLeft(disk, path) }

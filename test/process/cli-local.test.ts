@@ -227,6 +227,14 @@ cli(
   },
 )
 
+cli('--data that names a file is said to be one', async () => {
+  const file = join(temporaryDirectory(), 'file')
+  writeFileSync(file, '')
+  const failed = await raft(['join', 'a phrase', '--data', file, '--json', '--no-lan'])
+  assert.is(failed.code, 1)
+  assert.match(JSON.parse(failed.stdout).message, /is a file/)
+})
+
 cli('rejoin of what is blank already says so, and makes no empty archive', async () => {
   const root = temporaryDirectory()
   const env = { RAFT_P2P_DATA_ROOT: root }

@@ -1,4 +1,5 @@
 /** Peers that stop reading, freeze, or come back while their old self still hangs: bounded queues, and the living one wins. */
+import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { PeerFrame } from '../../node/transport/transport.ts'
@@ -118,6 +119,49 @@ stalled('a conflict whose old link ends in the middle is settled at once', async
   const { bootId } = successor.options
   await eventually('admitted', () => a.linkTo(successor)?.hello.bootId === bootId)
   assert.not.equal(a.told.find((told) => told.type === 'down')?.reason, 'replaced')
+})
+
+stalled(
+  'a process that stood still reads what came meanwhile before it judges its links',
+  async () => {
+    const limits = { pingMs: 100, linkTimeoutMs: 400 }
+    const a = await victim({ limits })
+    const b = await lab.peer({ limits: { pingMs: 60_000 } })
+    b.start()
+    a.transport.hint({ nodeKey: b.nodeKey, url: b.url, source: 'test' })
+    await eventually('linked', () => a.linkTo(b) && b.linkTo(a))
+    for (let stall = 0; stall < 3; stall++) {
+      let done = false
+      for (const socket of b.sockets) {
+        // It has just asked, and has heard nothing since: now the whole process stands still, and then its timers come first.
+        socket.once('data', () => {
+          Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000)
+          done = true
+        })
+      }
+      await eventually('the stall', () => done)
+      const before = a.frames.length
+      await eventually('a frame', () => b.transport.send(a.identity, [founding('after')]))
+      await eventually('a frame after the stall', () => a.frames.length > before)
+    }
+    assert.equal([a.losses, b.losses], [0, 0])
+  },
+)
+
+stalled('addresses that hang do not keep a member away', async () => {
+  const limits = { dialsMax: 1, handshakeMs: 60_000 }
+  const [a, b] = [await victim({ limits }), await victim()]
+  const silent = createServer(() => {})
+  await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve))
+  const dialled: Socket[] = []
+  silent.on('connection', (socket) => dialled.push(socket))
+  const { port } = silent.address() as AddressInfo
+  a.transport.hint({ nodeKey: null, url: `ws://127.0.0.1:${port}`, source: 'hostile' })
+  await eventually('the dial that hangs', () => dialled.length > 0)
+  a.transport.keep([{ nodeKey: b.nodeKey, urls: [b.url] }])
+  await eventually('linked', () => a.linkTo(b))
+  for (const socket of dialled) socket.destroy()
+  silent.close()
 })
 
 stalled.run()

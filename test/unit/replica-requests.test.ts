@@ -143,6 +143,23 @@ forwarding('a slow leader is not buried under repetitions', () => {
   assert.equal(outcomeOf(cluster.answerOf(follower, 2)), { status: 'done', succeeded: true })
 })
 
+forwarding('a repetition that the leader refuses leaves in doubt what the first one did', () => {
+  const { cluster, leader, follower, session } = start()
+  cluster.hold = isReply
+  follower.replica.request(2, put({ session, sequence: 1 }, 'k', 'v'))
+  cluster.tick(3)
+  assert.is(valueAt(leader, 'k'), 'v')
+  cluster.held = []
+  cluster.hold = ({ frame }) => frame.type === 'forward'
+  while (cluster.held.length === 0) cluster.tick(1)
+  const [repetition] = cluster.held
+  assert.ok(repetition?.frame.type === 'forward')
+  const requestId = repetition.frame.type === 'forward' ? repetition.frame.requestId : 0
+  const refusal = { type: 'forwardReply', requestId, outcome: 'overloaded', index: 0 } as const
+  follower.replica.receive(leader.peer, { ...refusal, body: new Uint8Array(0) })
+  assert.equal(errorOf(cluster.answerOf(follower, 2)), { code: 'overloaded', maybeApplied: true })
+})
+
 const once = suite('exactly once')
 
 once('a retry after a change of leader gives one application', () => {

@@ -235,7 +235,6 @@ class NodeParts implements RunningNode {
       dashboard: url.replace(/^ws/, 'http'),
       data: this.#directory.path,
     })
-    this.#warnOfOverruled()
     this.#transport.start(this.#runtime)
     this.#startDiscovery()
     this.#startClock()
@@ -416,12 +415,14 @@ class NodeParts implements RunningNode {
     })
   }
 
-  #warnOfOverruled(): void {
+  /** Returns whether the cluster's settings were known: they are with the first configuration that is applied, not at the start. */
+  #warnOfOverruled(): boolean {
     const settings = this.#runtime.settings
-    if (settings === null) return
+    if (settings === null) return false
     for (const text of overruledFlags(this.#options, settings)) {
       this.#log('warn', 'config.overruled', { text })
     }
+    return true
   }
 
   #startDiscovery(): void {
@@ -463,7 +464,9 @@ class NodeParts implements RunningNode {
       this.#runtime.tick(elapsedMs)
     })
     let eager = true
+    let compared = false
     const pace = setInterval(() => {
+      if (!compared) compared = this.#warnOfOverruled()
       const wanted = !this.#runtime.meshed
       if (wanted !== eager) this.#discovery?.eager(wanted)
       eager = wanted

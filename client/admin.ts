@@ -81,7 +81,10 @@ export function transferLeadership(
   return change(client, 'leader.transfer', to === null ? {} : { to: String(to) }, options)
 }
 
-/** The connected node leaves the cluster and then stops. */
+/**
+ * The connected node leaves the cluster and then stops. A client follows the leader, so that this would be the leader: to say which
+ * node is meant, connect to it alone with `followLeader: false`.
+ */
 export function leaveCluster(client: AdminClient, options: CallOptions = {}): Promise<unknown> {
   return client.admin('leave', {}, options)
 }

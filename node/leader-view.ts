@@ -2,6 +2,7 @@
 import type { PeerFrame } from './peer-frame.ts'
 import { decodeAsciiJson, encodeAsciiJson } from './raft/ascii-json.ts'
 import { MEMBERS_MAX } from './raft/configuration.ts'
+import { mark } from './raft/marks.ts'
 import type { Raft } from './raft/raft.ts'
 import { type MemberId, type PeerId, peerIdOf } from './raft/types.ts'
 
@@ -24,6 +25,8 @@ export interface ViewedAlarm {
   readonly detail: string
 }
 
+/** Who has not applied what a view spoke of when the next one comes, so often in a row, does not keep up: its reads wait too long. */
+const BEHIND_VIEWS = 3
 const ALARMS_MAX = 16
 const ALARM_CHARS_MAX = 1000
 
@@ -93,8 +96,10 @@ export class LeaderViews {
   readonly #autopilot: Asking
   readonly #send: (to: PeerId, frame: PeerFrame) => void
   #heard: LeaderView | null = null
-  /** Everything that the present leader had committed when it last said so is applied here. */
+  /** Everything that the present leader had committed when it said so is applied here, and this node has kept up since. */
   #caughtUp = false
+  /** Views in a row at which the one before was not applied yet. */
+  #behind = 0
   #nextTick = 0
 
   constructor(parts: {
@@ -128,6 +133,7 @@ export class LeaderViews {
   forget(tick: number): void {
     this.#heard = null
     this.#caughtUp = false
+    this.#behind = 0
     this.#nextTick = tick
   }
 
@@ -154,8 +160,17 @@ export class LeaderViews {
     if (term !== this.#raft.term || this.#raft.leader !== from) return
     const view = decodeAsciiJson(body)
     if (!isLeaderView(view)) return
+    if (this.#heard !== null) this.#noteLag(this.#heard)
     this.#heard = view
     if (view.missing !== undefined) this.#send(from, this.#autopilot.reach(view.missing))
+  }
+
+  /** A full or slow disk acknowledges too little, and its leader sends it no more than a window of what comes next. */
+  #noteLag({ commitIndex }: LeaderView): void {
+    this.#behind = this.#raft.log.appliedIndex < commitIndex ? this.#behind + 1 : 0
+    if (this.#behind < BEHIND_VIEWS || !this.#caughtUp) return
+    mark('leader view: this node does not keep up')
+    this.#caughtUp = false
   }
 
   /** Judged after applying: under load, what the leader speaks of has arrived with the same frames and is applied only now. */

@@ -152,7 +152,7 @@ export class Replica {
     return members.find((member) => peerIdOf(member) === peer) ?? null
   }
 
-  /** This node knows a leader and has applied all that the leader had committed when last heard. */
+  /** This node knows a leader, has applied all that the leader said was committed, and keeps up with it. */
   get caughtUp(): boolean {
     const { role, termCommitted, leader, log } = this.#raft
     if (this.#comparison.quarantined) return false

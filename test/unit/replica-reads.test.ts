@@ -138,6 +138,26 @@ reads('on a full disk a node goes on answering reads under the next leader', () 
   }
 })
 
+reads('a follower that falls further and further behind is caught up no more, and says so', () => {
+  const { cluster, leader, follower, session } = start()
+  cluster.tick(20)
+  assert.ok(follower.replica.caughtUp)
+  // It hears its leader all the time, but can acknowledge nothing, and in the end nothing is sent to it any more.
+  follower.fullDisk = true
+  for (let i = 1; i <= 100; i++) {
+    leader.replica.request(i + 10, put({ session, sequence: i, firstOutstanding: i }, 'k', `${i}`))
+    assert.ok(cluster.answerOf(leader, i + 10).ok)
+    cluster.tick()
+  }
+  assert.is(follower.replica.raft.leader, leader.peer)
+  assert.ok(follower.replica.raft.log.appliedIndex < leader.replica.raft.log.appliedIndex - 50)
+  assert.not.ok(follower.replica.caughtUp)
+  follower.fullDisk = false
+  cluster.tick(40)
+  assert.is(follower.replica.raft.log.appliedIndex, leader.replica.raft.log.appliedIndex)
+  assert.ok(follower.replica.caughtUp)
+})
+
 reads('requests that are given up leave nothing behind', () => {
   const { cluster, leader, follower, session } = start({ options: { pendingRequestsMax: 50 } })
   // Far more than the limit in all: if any were still counted, the later ones would be refused.

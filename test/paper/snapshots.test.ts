@@ -225,6 +225,24 @@ figure13(
   },
 )
 
+figure13('6. the same, when the entries have come while the snapshot was on its way', () => {
+  const { leader, taken, follower, cluster } = behind()
+  const { term } = leader.raft
+  const { index } = taken.id
+  follower.raft.step(leader.peer, offerOf(taken, term))
+  assert.equal(saidWhenSaved(cluster, follower), [], 'it is fetched')
+  const known = leader.disk.entries.filter((entry) => entry.index > 1)
+  const more = entriesOf(term, index + 1, index + 1)
+  // Nothing here says that they are committed, but they are acknowledged: a commit may count on them.
+  follower.raft.step(leader.peer, append(term, [1, 1], [...known, ...more]))
+  saidWhenSaved(cluster, follower)
+  assert.is(follower.raft.log.commitIndex, 1)
+  assert.not.ok(install(follower, taken), 'the log has gone on without it')
+  saidWhenSaved(cluster, follower)
+  assert.equal(indexesOf(follower), [1, index + 1])
+  assert.is(follower.disk.entries.at(-1)?.index, index + 1)
+})
+
 figure13(
   '8. "Reset state machine using snapshot contents (and load snapshot\'s cluster configuration)"',
   () => {

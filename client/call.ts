@@ -7,7 +7,13 @@ export type CallRequest =
   | { readonly type: 'write'; readonly operation: Uint8Array }
   | { readonly type: 'query'; readonly query: Uint8Array; readonly consistency: Consistency }
   | { readonly type: 'status' }
-  | { readonly type: 'admin'; readonly name: Uint8Array; readonly json: Uint8Array }
+  | {
+      readonly type: 'admin'
+      readonly name: Uint8Array
+      readonly json: Uint8Array
+      /** It is about the asked node itself: another one must not do it in its place. */
+      readonly ofNode: boolean
+    }
   /** The client's own: opens the session that writes need. */
   | { readonly type: 'openSession' }
 
@@ -34,6 +40,8 @@ export class Call {
   session: Session | null = null
   sequence = 0
   command: Uint8Array | null = null
+  /** The address of the node that was asked first. */
+  askedAt: string | null = null
   /** It lies at a node now, and no answer has come. */
   inFlight = false
   /** An attempt ended without a certain answer: it may have run. Once true, always true. */
@@ -76,6 +84,12 @@ export class Call {
   /** An admin verb has no session that would make a repeat harmless. */
   get repeatable(): boolean {
     return this.request.type !== 'admin' || !this.maybeApplied
+  }
+
+  mayGoTo(url: string): boolean {
+    const { request } = this
+    const isBound = request.type === 'admin' && request.ofNode
+    return !isBound || this.askedAt === null || this.askedAt === url
   }
 
   resolve(result: CallResult): void {

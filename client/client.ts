@@ -230,10 +230,14 @@ export class Client {
     return readJson(body) as NodeStatus
   }
 
-  /** A privileged verb for the connected node. Never sent twice: a lost connection fails it, with `maybeApplied`. */
+  /**
+   * A privileged verb for the connected node. Never done twice: a lost connection fails it, with `maybeApplied`. `stop` and `leave` are
+   * about the node that was asked, and never go to another one.
+   */
   async admin(name: string, args: unknown = {}, options: CallOptions = {}): Promise<unknown> {
     const json = bytesOf(JSON.stringify(args))
-    const request = { type: 'admin', name: bytesOf(name), json } as const
+    const ofNode = name === 'stop' || name === 'leave'
+    const request = { type: 'admin', name: bytesOf(name), json, ofNode } as const
     const { body } = await this.#dispatcher.call(request, options)
     return readJson(body)
   }

@@ -7,7 +7,7 @@ import { Call, type CallOptions, type CallRequest, type CallResult } from './cal
 import { CallQueue } from './call-queue.ts'
 import { Connector, type ConnectorEvents, type ConnectorOptions } from './connector.ts'
 import { RaftError, type RaftErrorCode, readErrorBody } from './errors.ts'
-import type { LeaderInfo, Link, LinkFailure } from './link.ts'
+import { gone, type LeaderInfo, type Link, type LinkFailure } from './link.ts'
 import {
   type Answer,
   decodeOutcome,
@@ -271,7 +271,8 @@ export class Dispatcher implements ConnectorEvents {
     while (link.hasRoom) {
       const call = this.#take()
       if (call === null) break
-      this.#post(link, call)
+      if (call.mayGoTo(link.url)) this.#post(link, call)
+      else this.#failAway(call)
     }
     link.flush()
   }
@@ -307,6 +308,7 @@ export class Dispatcher implements ConnectorEvents {
     const remainingMs = Math.max(1, Math.ceil(call.deadlineMs - performance.now()))
     const timeoutMs = Math.min(remainingMs, ATTEMPT_MS)
     call.inFlight = true
+    call.askedAt ??= link.url
     switch (request.type) {
       case 'write': {
         const command = call.command ?? this.#session?.admit(call, request.operation)
@@ -331,6 +333,12 @@ export class Dispatcher implements ConnectorEvents {
         break
       }
     }
+  }
+
+  /** The connection goes to another node now than to the one that refused it for the moment. */
+  #failAway(call: Call): void {
+    const { code, message } = call.refusal ?? gone(`${call.askedAt} was left`)
+    call.fail(code, message, { retriable: true })
   }
 
   #postCommand(link: Link, call: Call | null, command: Uint8Array, timeoutMs: number): void {

@@ -281,7 +281,8 @@ function refusal(request: Request, code: ErrorCode): Answer {
     return { type: 'result', requestId, index: 1, body }
   }
   const retriable = ['no-leader', 'overloaded', 'closing', 'timeout', 'not-founded'].includes(code)
-  const maybeApplied = request.type === 'command' && IN_DOUBT.includes(code)
+  const isWrite = request.type === 'command' || request.type === 'admin'
+  const maybeApplied = isWrite && IN_DOUBT.includes(code)
   const body = { code, message: `refused by the test: ${code}`, retriable, maybeApplied }
   return { type: 'error', requestId, json: json(body) }
 }

@@ -297,6 +297,19 @@ ws('too many requests without an answer are refused', async () => {
   assert.is((await client.answerTo(again)).type, 'result')
 })
 
+ws(
+  'one frame of questions whose answers nobody could hold ends the client, and nobody else',
+  async () => {
+    const lab = await openLab({ limits: { queueBytesMax: 10_000 } })
+    const client = await new TestClient(lab).open()
+    const friend = await new TestClient(lab).open()
+    client.send(...Array.from({ length: 2000 }, () => ({ type: 'status' as const })))
+    assert.is(await client.closed(), 1006)
+    const [read = 0] = friend.send({ type: 'status' })
+    assert.is((await friend.answerTo(read)).type, 'json')
+  },
+)
+
 ws('a large answer that finds no room is in doubt when it is the answer of a write', async () => {
   const lab = await openLab({ limits: { queueBytesMax: 1024 } })
   const client = await new TestClient(lab).open()

@@ -16,6 +16,8 @@ export class RoleWatch {
   readonly #out: Outbox
   readonly #hooks: RoleHooks
   #seen: { role: Role; leader: PeerId | null; term: Term; configurationIndex: Index }
+  /** A node that is not admitted yet hears a leader before it knows which member that is. */
+  #leaderId: number | null = null
 
   constructor(raft: Raft, out: Outbox, hooks: RoleHooks) {
     const { role, leader, term } = raft
@@ -39,8 +41,9 @@ export class RoleWatch {
       if (seen.role === 'leader') ledNoMore()
     }
     if (leader !== seen.leader || term !== seen.term) leaderChanged()
-    if (leader !== seen.leader) {
-      const leaderId = leader === null ? null : (memberOf(leader)?.memberId ?? null)
+    const leaderId = leader === null ? null : (memberOf(leader)?.memberId ?? null)
+    if (leaderId !== this.#leaderId) {
+      this.#leaderId = leaderId
       this.#out.event('leader.changed', 'info', { leaderId })
     }
     if (configurationIndex !== seen.configurationIndex) {

@@ -17,7 +17,13 @@ export async function run(invocation: Invocation): Promise<number> {
   const nodes = switchFlag(invocation, 'all')
     ? (await localDirectories(invocation)).filter((slot) => slot.live)
     : [await theDirectory(invocation, 'running node', (slot) => slot.live)]
-  if (nodes.length === 0) throw new CommandError('no-data', 'no node runs on this machine')
+  if (nodes.length === 0) {
+    throw new CommandError(
+      'no-data',
+      'no node runs on this machine in a place that join chose',
+      'One that was started with --data DIR is stopped with: raft-p2p stop --data DIR',
+    )
+  }
   await Promise.all(nodes.map(stopNode))
   const stopped = nodes.map((node) => node.path)
   if (invocation.json) printJson(invocation.io, { stopped })

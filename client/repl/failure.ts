@@ -22,9 +22,10 @@ const NEXT: Readonly<Record<string, string>> = {
   timeout: 'STATUS shows the state of the cluster.',
   unreachable: 'Check that a node runs: raft-p2p status',
   closing: 'The node is stopping; the same command works again once another one leads.',
-  unauthorised: 'Print a token on a machine that runs a node: raft-p2p token',
+  unauthorised:
+    'Print one on a machine that runs a node: raft-p2p token, or raft-p2p token --role admin',
   'forbidden-origin': 'Call the node as 127.0.0.1, or with a token: raft-p2p token',
-  'too-large': 'Split the value, or raise the limit of the nodes: --max-value-bytes',
+  'too-large': 'Split the value, or raise the limit of the nodes: --max-value',
   overloaded: 'Wait a moment and try again.',
   'disk-full': 'Make room on the disks of the nodes; they recover by themselves.',
   quota: 'Delete keys with DEL, or raise --max-state.',

@@ -70,7 +70,8 @@ const HINT_OF_CODE: Readonly<Record<string, string>> = {
   'not-founded': 'See who waits for what with: raft-p2p status',
   timeout: 'See the state of the cluster with: raft-p2p status',
   unreachable: 'Check the address and that a node runs there: raft-p2p status --connect URL',
-  unauthorised: 'Print a token on a machine that runs a node: raft-p2p token',
+  unauthorised:
+    'Print one on a machine that runs a node: raft-p2p token, or raft-p2p token --role admin',
   locked: 'Stop the node that uses it with: raft-p2p stop',
   'port-in-use': 'Name another port with --listen, or leave --listen out to take a free one',
   'corrupt-log': 'Restore the file, or enter again as a new member with: raft-p2p rejoin',

@@ -16,10 +16,18 @@ const SETTING_HINTS: Readonly<Record<string, string>> = {
   'bad-request': 'See what is set now with: raft-p2p config get',
 }
 
+/** What has no --dry-run. The last voter can only be stopped, and there is nobody else to lead. */
+const LEADER_HINTS: Readonly<Record<string, string>> = {
+  ...HINTS,
+  'bad-request': 'See who votes and who is alive with: raft-p2p members',
+}
+
+const HINTS_OF = { members: HINTS, settings: SETTING_HINTS, leader: LEADER_HINTS } as const
+
 /** Keeps the code and the doubt of a failure and adds the hint. */
 export async function explained<T>(
   work: Promise<T>,
-  what: 'members' | 'settings' = 'members',
+  what: keyof typeof HINTS_OF = 'members',
 ): Promise<T> {
   try {
     return await work
@@ -29,8 +37,7 @@ export async function explained<T>(
       message: string
       maybeApplied?: unknown
     }
-    const hints = what === 'members' ? HINTS : SETTING_HINTS
-    const hint = typeof code === 'string' ? hints[code] : undefined
+    const hint = typeof code === 'string' ? HINTS_OF[what][code] : undefined
     if (typeof code !== 'string' || hint === undefined) throw error
     throw Object.assign(new CommandError(code, message, hint), {
       maybeApplied: maybeApplied === true,

@@ -37,7 +37,7 @@ async function show(invocation: Invocation): Promise<ExitCode> {
 async function transfer(invocation: Invocation, to: string | null): Promise<ExitCode> {
   const status = await withClient(invocation, async (client) => {
     const before = await client.status()
-    const begun = await explained(transferLeadership(client, to))
+    const begun = await explained(transferLeadership(client, to), 'leader')
     // Nothing to do: it leads already.
     if (begun.changes?.length === 0) return before
     // The answer leaves with the old leader; who asked wants to know the new one.

@@ -51,7 +51,7 @@ async function askToLeave({ path, endpoint }: Slot, timeoutMs: number): Promise<
     followLeader: false,
   })
   try {
-    await explained(leaveCluster(client))
+    await explained(leaveCluster(client), 'leader')
   } catch (error) {
     // A node that goes may cut the connection before its answer is through. Whether it left, its directory tells.
     const { code, maybeApplied } = error as { code?: unknown; maybeApplied?: unknown }

@@ -273,13 +273,14 @@ class Client {
 
   #admin(request: Request & { type: 'admin' }): void {
     const { requestId } = request
-    const error = this.#lacks('admin')
+    const name = new TextDecoder().decode(request.name)
+    // As over HTTP: who may see the status may see the settings.
+    const error = this.#lacks(name === 'config.get' ? 'read' : 'admin')
     const args = parseJson(request.json)
     if (error !== null || args === MALFORMED) {
       this.send(errorAnswer(requestId, error ?? errorBody('bad-request', 'malformed JSON')))
       return
     }
-    const name = new TextDecoder().decode(request.name)
     const pending: Pending = { requestId, isWrite: true, cancel: () => {} }
     this.#pending.add(pending)
     const settle = (answer: Answer): void => {

@@ -129,6 +129,18 @@ cli('a setting that cannot be: what is set now, and nothing of who is alive', as
   assert.not.match(stderr, /members/)
 })
 
+cli('no hint names a flag that the command does not have', async () => {
+  const lab = await openLab()
+  const error = errorBody('bad-request', 'nobody else is a voter')
+  lab.service.onAdmin = () => {
+    throw Object.assign(new Error(error.message), error)
+  }
+  const { code, stderr } = await run(lab, ['leader', 'transfer'])
+  assert.is(code, 1)
+  assert.match(stderr, /raft-p2p members/)
+  assert.not.match(stderr, /--dry-run/)
+})
+
 cli('a backup that has no place, or does not arrive whole, leaves nothing behind', async () => {
   const lab = await openLab()
   const folder = temporaryDirectory()

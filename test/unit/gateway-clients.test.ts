@@ -217,6 +217,14 @@ ws('what a role may not do is refused, request by request', async () => {
   const [localStop = 0] = local.send(admin)
   assert.is((await local.errorOf(localStop)).code, 'unauthorised')
   assert.equal(lab.service.admins, [])
+  const settings = { ...admin, name: bytes('config.get'), json: bytes('{}') }
+  const [seen, changed] = reader.send(settings, { ...settings, name: bytes('config.set') }) as [
+    number,
+    number,
+  ]
+  await reader.answerTo(seen)
+  assert.is((await reader.errorOf(changed)).code, 'unauthorised')
+  assert.equal(lab.service.admins.splice(0), [{ name: 'config.get', args: {} }])
   const boss = await as(TOKENS.admin)
   const [done, unknown, malformed] = boss.send(
     admin,

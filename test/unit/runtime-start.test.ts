@@ -6,12 +6,13 @@ import { KvMachine } from '../../node/machine/kv.ts'
 import { Runtime, type RuntimeParts } from '../../node/runtime.ts'
 import { openIdentity } from '../../node/storage/identity.ts'
 import { nodeDisk } from '../../node/storage/node-disk.ts'
-import { StorageError } from '../../node/storage/storage.ts'
+import { type LogStorage, StorageError } from '../../node/storage/storage.ts'
 import { temporaryDirectory } from '../support/storage.ts'
 
 const start = suite('start of a runtime')
 
-start('who was admitted, and finds no room for a log, does not start', () => {
+/** Admitted to a cluster, and stopped before there was a log. */
+function admitted(openLog: RuntimeParts['openLog']) {
   const clusterId = 'c'.repeat(32)
   const identity = openIdentity(nodeDisk, temporaryDirectory(), { makeKeyPair: newKeyPair })
   const bound = { clusterId, foundingSet: ['a'.repeat(64)], how: 'joined' } as const
@@ -20,9 +21,7 @@ start('who was admitted, and finds no room for a log, does not start', () => {
   const parts: RuntimeParts = {
     identity,
     transport: { links: [], keep: () => {} } as unknown as RuntimeParts['transport'],
-    openLog: () => {
-      throw new StorageError('disk-full', 'no room', { path: 'wal' })
-    },
+    openLog,
     openSnapshots: () => {
       throw new Error('there is nothing to open yet')
     },
@@ -52,12 +51,32 @@ start('who was admitted, and finds no room for a log, does not start', () => {
     admin: () => Promise.resolve(null),
     shown: { version: '0', runtime: 'test', topic: 'test' },
   }
+  return { parts, fatal, identity }
+}
+
+const noRoom = new StorageError('disk-full', 'no room', { path: 'wal' })
+
+start('who was admitted, and finds no room for a log, does not start', () => {
+  const { parts, fatal } = admitted(() => {
+    throw noRoom
+  })
   // Nobody who hears of `fatal` could stop what is not made yet.
   assert.throws(
     () => new Runtime(parts),
     (error: unknown) => error instanceof StorageError && error.code === 'disk-full',
   )
   assert.equal(fatal, [])
+})
+
+start('a log whose first batch is not durable counts as not made', () => {
+  let saved: Parameters<LogStorage['save']>[1] = () => {}
+  const log = { save: (_batch, done) => (saved = done) } as Partial<LogStorage> as LogStorage
+  const { parts, fatal, identity } = admitted(() => log)
+  assert.is(new Runtime(parts).status().role, 'learner')
+  assert.is(identity.record.logCreated, false)
+  saved(noRoom)
+  assert.equal(fatal, ['disk-full'])
+  assert.is(identity.record.logCreated, false)
 })
 
 start.run()

@@ -260,6 +260,26 @@ figure13(
   },
 )
 
+figure13(
+  '8. the same with a configuration that is news to the follower: it is in force at once',
+  () => {
+    const { cluster, leader, taken, follower } = behind()
+    const { record } = taken.configuration
+    // Its vote was taken away while it was behind.
+    const configuration = { ...record.configuration, voters: [1, 2], learners: [3] }
+    const at = { index: taken.id.index, record: { ...record, configuration } }
+    follower.raft.step(leader.peer, offerOf(taken, leader.raft.term))
+    assert.ok(follower.raft.tracker.selfIsVoter)
+    assert.ok(install(follower, { ...taken, configuration: at }))
+    const { log, tracker } = follower.raft
+    assert.equal(tracker.configuration, configuration)
+    assert.equal(log.configuration, at)
+    saidWhenSaved(cluster, follower)
+    for (let i = 0; i < 100; i++) follower.raft.tick()
+    assert.is(follower.raft.role, 'follower', 'it has no vote, and does not campaign')
+  },
+)
+
 const rule8 = suite('rule 8')
 
 rule8('8: a late Append after a snapshot does not truncate', () => {

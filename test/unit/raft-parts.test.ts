@@ -244,6 +244,21 @@ terms('a term that no election reaches changes nothing, whatever message it come
   assert.is(leader.raft.term, term + TERM_LEAP_MAX)
 })
 
+terms('what earlier leaders appended does not count as what this one has not committed', () => {
+  const logs = { n1: Array.from({ length: 101 }, () => 1) }
+  const cluster = new Cluster({ size: 3, logs, options: { uncommittedBytesMax: 100 } })
+  const leader = cluster.node('n1')
+  for (let i = 0; i < 3 && leader.raft.role !== 'leader'; i++) {
+    cluster.campaign('n1')
+    cluster.settle()
+  }
+  assert.ok(leader.raft.termCommitted)
+  cluster.isolate('n1')
+  let taken = 0
+  while (taken < 1000 && leader.raft.propose('command', new Uint8Array(10)).ok) taken++
+  assert.is(taken, 11, 'until it is more than the limit')
+})
+
 gate.run()
 terms.run()
 durability.run()

@@ -54,6 +54,8 @@ export function openSnapshots({ disk, directory }: SnapshotFolderOptions): Snaps
     .reverse()
     .slice(0, FOUND_MAX)
     .flatMap((name) => infoOf(disk, directory, name) ?? [])
+  // The newest may have got its name, and the process been killed before that was durable. The log will forget what it holds.
+  if (found.length > 0) disk.syncDirectory(directory)
   return new Folder(disk, directory, found)
 }
 

@@ -1,7 +1,7 @@
 /**
  * A disk that forgets what was not synced. It keeps two truths: what the system shows (the page cache) and, sector by sector, what
- * would be left if the power went now. A killed process loses neither; a power cut takes any subset of the unsynced sectors back. A
- * failed fsync leaves its sectors marked clean, so that no later fsync saves them (docs/wal.md, assumption 4). Who decides about
+ * would be left if the power went now. A killed process loses neither; a power cut takes any subset of the unsynced sectors back, and of
+ * the names that a process had changed and not synced when it died. A failed fsync leaves its sectors marked clean, so that no later fsync saves them (docs/wal.md, assumption 4). Who decides about
  * delays and failures is outside: `DiskFate`.
  */
 import type { Disk, DiskFile, DiskReader, FileStat } from '../storage/disk.ts'
@@ -101,11 +101,19 @@ interface Running {
   readonly abandon: () => void
 }
 
+/** A change of names in a directory that was not synced since: a power cut may undo it. */
+interface Renaming {
+  readonly directory: string
+  readonly undo: () => void
+}
+
 export class SimDisk implements Disk {
   readonly #files = new Map<string, StoredFile>()
   readonly #directories = new Set<string>()
   readonly #dice: Dice
   readonly #running = new Set<Running>()
+  /** In order. Left by processes that died; what ends in time is durable. */
+  #renamings: Renaming[] = []
   /** Of the present process; a disk without one is only looked at. */
   #fate: DiskFate | null = null
 
@@ -126,6 +134,8 @@ export class SimDisk implements Disk {
     for (const running of this.#running) running.abandon()
     this.#running.clear()
     if (how === 'killed') return
+    for (const { undo } of this.#renamings.reverse()) if (this.#dice.below(2) === 0) undo()
+    this.#renamings = []
     for (const file of this.#files.values()) {
       const mode = this.#dice.below(4)
       file.powerCut(
@@ -162,6 +172,7 @@ export class SimDisk implements Disk {
 
   erase(prefix: string): void {
     for (const path of this.#files.keys()) if (path.startsWith(prefix)) this.#files.delete(path)
+    this.#renamings = this.#renamings.filter(({ directory }) => !`${directory}/`.startsWith(prefix))
   }
 
   // --- Disk: looking ------------------------------------------------------------------------------------------------
@@ -192,17 +203,22 @@ export class SimDisk implements Disk {
   // --- Disk: changing, at once --------------------------------------------------------------------------------------
 
   makeDirectory(path: string): void {
-    this.#now('make directory', path, 0, () => this.#directories.add(path))
+    this.#now('make directory', path, 0, () => {
+      if (this.#directories.has(path)) return
+      this.#directories.add(path)
+      this.#synced(parentOf(path))
+    })
   }
 
   syncDirectory(path: string): void {
-    this.#now('sync directory', path, 0, () => {})
+    this.#now('sync directory', path, 0, () => this.#synced(path))
   }
 
   replace(path: string, bytes: Uint8Array): void {
-    this.#now('replace', path, bytes.length, () =>
-      this.#files.set(path, new StoredFile(bytes.slice())),
-    )
+    this.#now('replace', path, bytes.length, () => {
+      this.#files.set(path, new StoredFile(bytes.slice()))
+      this.#synced(parentOf(path))
+    })
   }
 
   overwrite(path: string, position: number, bytes: Uint8Array): void {
@@ -233,6 +249,9 @@ export class SimDisk implements Disk {
         this.#directories.delete(path)
         this.#directories.add(to + path.slice(from.length))
       }
+      this.#synced(parentOf(from))
+      this.#synced(parentOf(to))
+      this.#forget(from)
     })
   }
 
@@ -245,6 +264,8 @@ export class SimDisk implements Disk {
       if (!this.#boundary(`in remove ${path}`)) return
     }
     this.#directories.delete(path)
+    this.#synced(parentOf(path))
+    this.#forget(path)
   }
 
   // --- Disk: in the background --------------------------------------------------------------------------------------
@@ -261,11 +282,14 @@ export class SimDisk implements Disk {
       abandon: () => {
         const left = this.#dice.below(3)
         if (left === 1) this.#files.set(`${path}.tmp`, new StoredFile(bytes))
-        else if (left === 2) this.#files.set(path, new StoredFile(bytes))
+        if (left !== 2) return
+        this.#files.set(path, new StoredFile(bytes))
+        this.#changed(path, () => this.#takeBack(path, `${path}.tmp`))
       },
       ended: (error) => {
         if (error !== null) return done(error, null)
         this.#files.set(path, new StoredFile(bytes))
+        this.#synced(parentOf(path))
         done(null, this.open(path))
       },
     })
@@ -305,11 +329,25 @@ export class SimDisk implements Disk {
       this.#files.delete(from)
       this.#files.set(to, file)
     }
-    this.#onceOrNot(`move ${from}`, from, effect, done)
+    const maybe = () => {
+      const before = this.#files.get(to)
+      effect()
+      this.#changed(to, () => {
+        this.#takeBack(to, from)
+        if (before !== undefined) this.#files.set(to, before)
+      })
+    }
+    this.#onceOrNot(`move ${from}`, to, { effect, maybe }, done)
   }
 
   discard(path: string, done: (error: StorageError | null) => void): void {
-    this.#onceOrNot(`discard ${path}`, path, () => this.#files.delete(path), done)
+    const effect = () => this.#files.delete(path)
+    const maybe = () => {
+      const file = this.#files.get(path)
+      effect()
+      if (file !== undefined) this.#changed(path, () => this.#files.set(path, file))
+    }
+    this.#onceOrNot(`discard ${path}`, path, { effect, maybe }, done)
   }
 
   soon(callback: () => void): void {
@@ -344,21 +382,23 @@ export class SimDisk implements Disk {
     })
   }
 
-  /** A change of names: after a crash or a failed sync it has happened, or it has not. */
+  /** A change of names: after a crash or a failed sync it has happened, or it has not. `maybe`: so that a power cut may undo it. */
   #onceOrNot(
     name: string,
     path: string,
-    effect: () => void,
+    change: { readonly effect: () => void; readonly maybe: () => void },
     done: (error: StorageError | null) => void,
   ): void {
     const maybe = () => {
-      if (this.#dice.below(2) === 0) effect()
+      if (this.#dice.below(2) === 0) change.maybe()
     }
     this.#background(name, path, 0, {
       abandon: maybe,
       ended: (error) => {
-        if (error === null) effect()
-        else if (error.code === 'io') maybe()
+        if (error === null) {
+          change.effect()
+          this.#synced(parentOf(path))
+        } else if (error.code === 'io') maybe()
         done(error)
       },
     })
@@ -393,11 +433,39 @@ export class SimDisk implements Disk {
     return this.#fate?.boundary(name) ?? false
   }
 
+  #changed(path: string, undo: () => void): void {
+    this.#renamings.push({ directory: parentOf(path), undo })
+  }
+
+  /** An fsync of the directory. */
+  #synced(directory: string): void {
+    if (this.#renamings.length === 0) return
+    this.#renamings = this.#renamings.filter((renaming) => renaming.directory !== directory)
+  }
+
+  /** Nothing is where it was. */
+  #forget(path: string): void {
+    this.#renamings = this.#renamings.filter(
+      ({ directory }) => !`${directory}/`.startsWith(`${path}/`),
+    )
+  }
+
+  #takeBack(to: string, from: string): void {
+    const file = this.#files.get(to)
+    if (file === undefined) return
+    this.#files.delete(to)
+    this.#files.set(from, file)
+  }
+
   #file(path: string): StoredFile {
     const file = this.#files.get(path)
     if (file === undefined) throw new StorageError('io', `no file ${path}`, { path })
     return file
   }
+}
+
+function parentOf(path: string): string {
+  return path.slice(0, Math.max(0, path.lastIndexOf('/')))
 }
 
 function joined(buffers: readonly Uint8Array[]): Uint8Array {

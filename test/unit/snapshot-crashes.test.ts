@@ -240,6 +240,34 @@ for (const how of ['killed', 'powerCut'] as const) {
   })
 }
 
+crashes('what a start has found stays, also when the power goes then', async () => {
+  const other = await foreign(20)
+  const none = (): Expected => ({ must: new Set(), may: new Set() })
+  const whole = new Machine(1)
+  whole.process('killed', () => script(whole.open(), other, none()))
+  let found = 0
+  for (let nth = 1; nth <= whole.effects; nth++) {
+    for (let seed = 1; seed <= 4; seed++) {
+      const machine = new Machine(seed)
+      machine.process('killed', () => script(machine.open(), other, none()), { nth })
+      const indexes = (how: Death): number[] => {
+        let opened: SnapshotStorage | null = null
+        machine.process(how, () => {
+          opened = machine.open()
+        })
+        return (opened as SnapshotStorage | null)?.found.map(({ index }) => index) ?? []
+      }
+      const before = indexes('powerCut')
+      found += before.length
+      const after = indexes('killed')
+      // The log may have forgotten what they hold.
+      for (const index of before)
+        assert.ok(after.includes(index), `seed ${seed}, effect ${nth}: ${index}`)
+    }
+  }
+  assert.ok(found > 20)
+})
+
 crashes(
   'a disk that fails anywhere: a typed error, nothing half there, and another try works',
   async () => {

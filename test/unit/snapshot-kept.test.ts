@@ -206,6 +206,45 @@ kept('a backup is never of a file that is damaged where it lies', () => {
   }
 })
 
+kept('the log behind a file that is pulled, for who has it and goes on from there', () => {
+  const { later, storage, leader, driver, replica } = follower()
+  const turns = (): void => {
+    for (let turn = 0; turn < 4; turn++) {
+      const { save } = replica.drain()
+      if (save !== null) replica.saved()
+      driver.step([])
+      later.runUntil(() => false)
+      storage.held.shift()?.()
+      later.runUntil(() => false)
+    }
+  }
+  const grown = (index: number): number[] => {
+    const { lastIndex: prevIndex } = replica.raft.log
+    const entries = entriesTo(index).slice(prevIndex)
+    const message = {
+      type: 'append',
+      term: 1,
+      prevIndex,
+      prevTerm: 1,
+      entries,
+      commit: index,
+    } as const
+    replica.receive(leader, { type: 'raft', message })
+    turns()
+    const { base, snapshotIndex } = replica.raft.log
+    return [base.index, snapshotIndex]
+  }
+  turns()
+  assert.is(replica.raft.log.base.index, 20)
+  const [file] = storage.files.whole.values()
+  const checksum = file?.info.checksum ?? ''
+  driver.receive('t', { type: 'snapshotPull', checksum, offset: 0, lengthBytes: 100 })
+  assert.equal(grown(30), [20, 30])
+  const idle = Math.ceil(limits.snapshotSendIdleMs / 100)
+  for (let tick = 0; tick < idle; tick++) driver.tick()
+  assert.equal(grown(40), [40, 40], 'nobody has asked for a while')
+})
+
 /** A folder on a disk that gives files their names at once, and tells it when the test says so. */
 function folder(): { open: () => SnapshotStorage; moves: (() => void)[] } {
   const directory = `${temporaryDirectory()}/snapshots`

@@ -245,6 +245,51 @@ kept('the log behind a file that is pulled, for who has it and goes on from ther
   assert.equal(grown(40), [40, 40], 'nobody has asked for a while')
 })
 
+/** What a start begins with, given whole and damaged files and a log that starts behind `base`. */
+function restored(files: { readonly whole: number[]; readonly damaged: number[] }, base: number) {
+  const later = new Later()
+  const made = new MemorySnapshots({ soon: later.soon })
+  for (const index of [...files.whole, ...files.damaged]) {
+    const { info, bytes } = foreign(index)
+    const at = bytes.length >> 1
+    if (files.damaged.includes(index)) bytes[at] = (bytes[at] as number) ^ 1
+    made.files.whole.set(info.checksum, { info, bytes })
+  }
+  const entries = entriesTo(20).slice(base)
+  const id = { term: base === 0 ? 0 : 1, index: base }
+  const ends: (number | string | null)[] = []
+  const driver = new SnapshotDriver({
+    storage: new MemorySnapshots({ files: made.files, soon: later.soon }),
+    logStorage: {
+      recovered: { hardState: null, base: id, firstIndex: base + 1, entries, tornTailCut: false },
+      compact: () => {},
+    },
+    clusterId: CLUSTER,
+    limits,
+    tickMs: 100,
+    restorer: () => AppliedState.restorer(appliedOptions(new KvMachine(), limits)),
+    alarms: { raise: () => {}, clear: () => {} },
+    send: () => {},
+    wake: () => {},
+    note: () => {},
+    fatal: (code) => ends.push(code),
+  })
+  driver.restore(({ snapshot, applied }) => {
+    assert.is(applied?.index, snapshot?.id.index)
+    ends.push(snapshot?.id.index ?? null)
+  })
+  later.runUntil(() => false)
+  return ends
+}
+
+kept('a start passes over a damaged file where an older one or the log has the rest', () => {
+  assert.equal(restored({ whole: [10, 15], damaged: [] }, 0), [15])
+  assert.equal(restored({ whole: [10], damaged: [15] }, 8), [10])
+  assert.equal(restored({ whole: [5], damaged: [10, 15] }, 5), [5])
+  assert.equal(restored({ whole: [], damaged: [10, 15] }, 0), [null])
+  assert.equal(restored({ whole: [5], damaged: [15] }, 8), ['corrupt-snapshot'])
+})
+
 /** A folder on a disk that gives files their names at once, and tells it when the test says so. */
 function folder(): { open: () => SnapshotStorage; moves: (() => void)[] } {
   const directory = `${temporaryDirectory()}/snapshots`

@@ -5,7 +5,7 @@ import {
   SEGMENT_HEADER_BYTES,
   storageSeed,
 } from '../../node/storage/segment.ts'
-import { ALWAYS_PPM } from '../../node/testing/dice.ts'
+import { ALWAYS_PPM, type Dice } from '../../node/testing/dice.ts'
 import { DATA_DIRECTORY, type SimMachine } from '../../node/testing/sim-machine.ts'
 import type { FaultTools } from './faults.ts'
 import type { FaultKind } from './options.ts'
@@ -103,6 +103,7 @@ function ruin(kind: DiskFault, machine: SimMachine, tools: FaultTools): boolean 
   const paths = machine.disk.paths()
   // Without both of them the disk would be a blank one, on which a machine that may found founds by right (FOUNDING: 2N - 1 counts disks).
   if (!paths.some(inLog) || (kind === 'wipe' && !paths.includes(IDENTITY))) return false
+  if (kind === 'rot' && dice.below(3) === 0 && rotSnapshot(machine, tools)) return true
   machine.kill('killed')
   // A segment whose removal was under way is gone now, or not.
   const segments = machine.disk.paths().filter(inLog)
@@ -117,6 +118,22 @@ function ruin(kind: DiskFault, machine: SimMachine, tools: FaultTools): boolean 
   return true
 }
 
+/** One that it takes in while it runs, or finds at its next start. False: there is none. */
+function rotSnapshot(machine: SimMachine, tools: FaultTools): boolean {
+  const { dice, ruined, rotten } = tools.world
+  const files = machine.disk.paths().filter((path) => path.endsWith('.snapshot'))
+  if (files.length === 0) return false
+  ruined.add(machine.index)
+  rotten.add(machine.index)
+  const isFound = dice.below(2) === 0
+  if (isFound) machine.kill('killed')
+  // The kill may have undone that it got its name.
+  const bytes = machine.disk.rot(dice.pick(files))
+  if (bytes !== null) flip(bytes, bytes.length, dice)
+  if (isFound) tools.restartLater(machine, 2 * SECOND_US)
+  return true
+}
+
 /** Anywhere but in the last batch: rot there cannot be told from a torn write (CORRECTNESS, rule 12). */
 function rot({ disk }: SimMachine, segments: readonly string[], tools: FaultTools): void {
   const { dice } = tools.world
@@ -127,6 +144,10 @@ function rot({ disk }: SimMachine, segments: readonly string[], tools: FaultTool
   const bytes = contents[place] ?? disk.rot(IDENTITY)
   if (bytes === null) return
   const bound = place === newest ? (ends[newest] as number) : bytes.length
+  flip(bytes, bound, dice)
+}
+
+function flip(bytes: Uint8Array, bound: number, dice: Dice): void {
   for (let flips = dice.magnitude(1, 8); flips > 0; flips--) {
     const at = dice.below(bound)
     bytes[at] = (bytes[at] as number) ^ (1 << dice.below(8))

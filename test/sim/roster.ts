@@ -11,6 +11,8 @@ import { DurableLog } from './durability.ts'
 export class Roster {
   /** Machines whose disk is damaged for good: they must refuse to start, or come back unharmed. */
   readonly ruined = new Set<number>()
+  /** Those of them with a damaged snapshot: their logs open, and they may still find out that it is needed. */
+  readonly rotten = new Set<number>()
   /** Machines whose node was removed from the cluster and has stopped. */
   readonly removed = new Set<number>()
   /** Machines that lost everything but their key. */
@@ -53,7 +55,7 @@ export class Roster {
     this.#byPeer.set(process.peer, disk)
     const watched = disk.watch(how, log)
     // It came back with all that it had confirmed: nothing was lost, and it may even become the only voter (seed 1557451536).
-    this.ruined.delete(index)
+    if (!this.rotten.has(index)) this.ruined.delete(index)
     return watched
   }
 
@@ -73,6 +75,7 @@ export class Roster {
     this.#disks[index] = new DurableLog(machine.options.name)
     this.#peers[index] = null
     this.ruined.delete(index)
+    this.rotten.delete(index)
     this.removed.delete(index)
     if (keepKey) this.keptKeys.add(index)
     else this.keptKeys.delete(index)

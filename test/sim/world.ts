@@ -143,6 +143,7 @@ export class SimWorld {
       machines: this.machines,
       options,
       ruined: this.#roster.ruined,
+      rotten: this.#roster.rotten,
       removed: this.#roster.removed,
       mayLose: (machine) => this.#mayLose(machine),
       wipe: (machine, keepKey) => this.#roster.wipe(machine, keepKey),
@@ -339,7 +340,8 @@ export class SimWorld {
     this.#count(`node ended: ${code}`)
     this.#say(() => `${process.machine.options.name} ENDS ITSELF ${code}: ${message}`)
     if (code === 'removed' || code === 'left') return this.#wasRemoved(process)
-    if (code !== 'io' && code !== 'disk-full') {
+    const isRuin = code === 'corrupt-snapshot' && this.#roster.ruined.has(process.index)
+    if (code !== 'io' && code !== 'disk-full' && !isRuin) {
       throw new SimFailure('crash', `fatal ${code}`, `${process.machine.options.name}: ${message}`)
     }
   }

@@ -156,6 +156,14 @@ hostile('garbage instead of Noise', async () => {
   await stillGood(peer)
 })
 
+hostile('a length alone, for which Noise would set memory aside', async () => {
+  const peer = await victim({ limits: { handshakeMs: 60_000 } })
+  const { socket, isClosed } = await rawSocket(peer)
+  socket.send(Buffer.from([255, 255, 255]))
+  await eventually('cut off', isClosed)
+  assert.is(peer.refusals('malformed'), 1)
+})
+
 hostile('a WebSocket message larger than any honest one', async () => {
   const peer = await victim()
   const { socket, isClosed } = await rawSocket(peer)

@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert'
 import type { ChangeAnswer } from '../../node/change-request.ts'
 import { MembershipDesk } from '../../node/membership.ts'
 import type { Raft } from '../../node/raft/raft.ts'
-import type { ConfigurationRecord } from '../../node/raft/types.ts'
+import { type ConfigurationRecord, peerIdOf } from '../../node/raft/types.ts'
 import { bytesOf, configurationOf } from '../support/raft-cluster.ts'
 
 const desk = suite('the desk for changes of the members')
@@ -79,6 +79,24 @@ desk('a leader answers when the change is committed', () => {
     answers.map(({ ok }) => ok),
     [true],
   )
+})
+
+desk('a crowd that waits for admission is bounded, and whoever goes makes room', () => {
+  const { one } = asked('leader', 49)
+  const newcomer = (i: number) => {
+    const nodeKey = i.toString(16).padStart(64, 'a')
+    return { nodeKey, storageId: i.toString(16).padStart(32, '0'), name: `m${i}`, urls: [] }
+  }
+  for (let i = 0; i < 1000; i++) one.applicantUp(newcomer(i), i)
+  const waiting = one.applicants.length
+  assert.ok(waiting >= 64 && waiting < 256, `${waiting} wait`)
+  // Whoever is known already may come with news.
+  one.applicantUp({ ...newcomer(0), name: 'new' }, 2000)
+  assert.equal([one.applicants[0]?.name, one.applicants[0]?.sinceTick], ['new', 0])
+  one.applicantDown(peerIdOf(newcomer(0)))
+  one.applicantUp(newcomer(999), 2000)
+  assert.is(one.applicants.length, waiting)
+  assert.is(one.applicants.at(-1)?.name, 'm999')
 })
 
 desk.run()

@@ -103,6 +103,7 @@ function report(
   const index = made?.start.index ?? null
   if (json) return printJson(io, { data: path, clusterId, index })
   printLine(io, `The data of ${path} is now cluster ${clusterId}.`)
-  printLine(io, 'Start it as before: raft-p2p join <topic>')
+  // Whoever starts it as before with an invitation to the old cluster would be refused, and told to give up what is here.
+  printLine(io, `Start it with: raft-p2p join <topic>, or <topic>.${clusterId}`)
   printLine(io, `On the other machines: raft-p2p rejoin, then raft-p2p join <topic>.${clusterId}`)
 }

@@ -108,4 +108,17 @@ proposals('who asks without end does not fill the memory', () => {
   assert.is(askers.at(-1), 1000)
 })
 
+proposals(
+  'who leads no more forgets what was asked for, so that later nobody joins a stranger',
+  () => {
+    const table = new Proposals<string>()
+    table.add({ term: 2, index: 5 }, command(), 'first')
+    assert.equal(table.abandon(), ['first'])
+    // It leads again, and something else stands at that index.
+    table.add({ term: 4, index: 5 }, command({ sequence: 9 }), 'another')
+    assert.not(table.join(command(), 'first again'))
+    assert.equal(table.applied(entry(5, 4))?.askers, ['another'])
+  },
+)
+
 proposals.run()

@@ -426,6 +426,16 @@ forwarding(
   },
 )
 
+forwarding('a change that was on its way when the link broke is not asked for twice', () => {
+  const { cluster, leader, follower } = start()
+  cluster.hold = isReply
+  const body = encodeChangeRequest({ verb: 'settings', settings: { maxVoters: 5 } })
+  follower.replica.request(2, { type: 'change', body, timeoutMs: 10_000 })
+  cluster.settle()
+  follower.replica.linkClosed(leader.peer)
+  assert.equal(errorOf(cluster.answerOf(follower, 2)), { code: 'timeout', maybeApplied: true })
+})
+
 forwarding('every member tells of a change, with its reason', () => {
   const { cluster, leader } = start()
   const settings = { maxVoters: 5 }

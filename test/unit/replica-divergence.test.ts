@@ -5,6 +5,7 @@ import { encodeKvOperation } from '../../client/protocol.ts'
 import { bytesOf } from '../support/raft-cluster.ts'
 import {
   errorOf,
+  type FrameFlight,
   get,
   openSession,
   put,
@@ -100,6 +101,39 @@ states(
     cluster.hold = null
     cluster.tick(60)
     assert.is.not(cluster.elect(), leader, 'it tries again')
+  },
+)
+
+states(
+  'what was on its way when a leader fell into quarantine is not answered from its state',
+  () => {
+    const cluster = new ReplicaCluster()
+    const leader = cluster.elect()
+    corrupt(leader)
+    const isTelling = ({ to, frame }: FrameFlight): boolean =>
+      to === leader.peer && frame.type === 'stateHash'
+    const isLate = ({ frame }: FrameFlight): boolean =>
+      frame.type === 'raft' && /^(timeoutNow|appendResponse)$/.test(frame.message.type)
+    cluster.hold = isTelling
+    write(cluster, leader)
+    assert.not.ok(isSet(leader))
+    const told = cluster.held
+    cluster.held = []
+    cluster.hold = isLate
+    leader.replica.request(++requestId, openSession(50))
+    cluster.settle()
+    for (const { from, frame } of told) leader.replica.receive(from, frame)
+    cluster.settle()
+    assert.ok(isSet(leader))
+    cluster.hold = null
+    for (const { from, frame } of cluster.held) {
+      if (frame.type === 'raft' && frame.message.type === 'appendResponse')
+        leader.replica.receive(from, frame)
+    }
+    cluster.drain(leader)
+    assert.is(cluster.leader, leader)
+    assert.ok(leader.replica.raft.log.appliedIndex === leader.replica.raft.log.lastIndex)
+    assert.is(leader.answer(requestId), null, 'it is asked for again, of the next leader')
   },
 )
 

@@ -99,9 +99,9 @@ export const MEMBER_BUGS: readonly PlantedBug[] = [
   },
   {
     name: 'a copy of a node is refused in silence',
-    file: 'node/runtime.ts',
-    find: "    if (reason === 'clone' || reason === 'version') this",
-    replace: "    if (reason === 'version') this",
+    file: 'node/refusal-alarms.ts',
+    find: "  clone: 'clone',\n",
+    replace: '',
     breaks: 'HAZARDS, two nodes with one key',
     check: 'copy',
   },

@@ -45,7 +45,11 @@ async function transfer(invocation: Invocation, to: string | null): Promise<Exit
     for (;;) {
       const now = await client.status()
       if (now.term > before.term && now.leaderId !== null) return now
-      if (now.leaderId === before.leaderId && Date.now() > endMs) {
+      if (Date.now() > endMs) {
+        if (now.leaderId === null) {
+          const what = 'the leader has stepped down, and nobody has taken over in time'
+          throw new CommandError('no-leader', what)
+        }
         throw new CommandError(
           'timeout',
           'leadership did not move in time',

@@ -69,6 +69,13 @@ cli('leader: who leads, and a transfer waits until another one does', async () =
   const stuck = await run(lab, ['leader', 'transfer', '--timeout', '300ms'])
   assert.is(stuck.code, 4)
   assert.match(stuck.stderr, /leadership did not move/)
+  lab.service.onAdmin = () => {
+    lab.service.elect({ leaderId: null, leaderUrl: null, term: 4 })
+    return {}
+  }
+  const lost = await run(lab, ['leader', 'transfer', '--timeout', '300ms'])
+  assert.is(lost.code, 4)
+  assert.match(lost.stderr, /nobody has taken over in time/)
 })
 
 cli('config get prints all settings, or one', async () => {

@@ -20,7 +20,7 @@ import { theDirectory } from './local-data.ts'
 const DIGITS = 8
 
 export async function run(invocation: Invocation): Promise<number> {
-  const { path } = await theDirectory(invocation, 'node that is not running', (slot) =>
+  const { path } = await theDirectory(invocation, 'stopped node', (slot) =>
     slot.slot === 0 ? !slot.live : !slot.live && holdsNode(nodeDisk, slot.path),
   )
   // Before the lock, which would leave its folder in a directory of something else.

@@ -8,7 +8,7 @@ import { CommandError, EXIT, type Invocation, printJson, printLine } from './com
 import { identityOf, theDirectory } from './local-data.ts'
 
 export async function run(invocation: Invocation): Promise<number> {
-  const { path } = await theDirectory(invocation, 'node that is not running', (slot) =>
+  const { path } = await theDirectory(invocation, 'stopped node', (slot) =>
     slot.slot === 0 ? true : !slot.live && holdsNode(nodeDisk, slot.path),
   )
   // Before the lock, which would leave its folder there: the directory may be of something else, with folders of the same names.

@@ -242,7 +242,7 @@ cli('rejoin of what is blank already says so, and makes no empty archive', async
   assert.is((await raft(['rejoin'], { env })).code, 0)
   const again = await raft(['rejoin'], { env })
   assert.is(again.code, 1)
-  assert.match(again.stderr, /there is no node that is not running/)
+  assert.match(again.stderr, /there is no stopped node/)
   const names = readdirSync(root, { recursive: true }).map(String)
   assert.is(names.filter((name) => /archive-\d+$/.test(name)).length, 1)
 })

@@ -152,7 +152,8 @@ export class SimWorld {
         this.#doomed = count
       },
       corrupt: (machine) => this.#corruption.strike(machine, this.#voterCount),
-      copy: (machine) => this.#copies.strike(machine),
+      // Of a damaged disk nothing can be asked, nor of its copy.
+      copy: (machine) => !this.#roster.ruined.has(machine.index) && this.#copies.strike(machine),
       isKind: () => this.#healing !== null,
       armSplit: () => {
         this.#splits++

@@ -176,6 +176,10 @@ export class Leadership {
     return this.#changes.takeOutcomes()
   }
 
+  get asksForChange(): boolean {
+    return this.#changes.asking
+  }
+
   readIndex(requestId: number): void {
     this.#reads.add(requestId)
   }

@@ -121,6 +121,11 @@ export class Raft {
     return this.#leadership?.termCommitted ?? false
   }
 
+  /** As leader: a change of the members waits for answers, and is in no log yet. */
+  get asksForChange(): boolean {
+    return this.#leadership?.asksForChange ?? false
+  }
+
   /** As follower: the highest commit index that the present leader has told of, whether or not this log reaches so far. */
   get leaderCommit(): Index {
     return this.#leaderCommit

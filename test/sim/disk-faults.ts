@@ -97,7 +97,7 @@ function stickLeader({ world, until }: FaultTools): boolean {
 
 /** The machine is down, and its disk is found damaged when it comes back. */
 function ruin(kind: DiskFault, machine: SimMachine, tools: FaultTools): boolean {
-  const { dice, ruined, mayLose, options } = tools.world
+  const { dice, ruined, rotten, mayLose, options } = tools.world
   if (!ruined.has(machine.index) && !mayLose(machine)) return false
   const inLog = (path: string): boolean => path.startsWith(WAL)
   const paths = machine.disk.paths()
@@ -105,6 +105,7 @@ function ruin(kind: DiskFault, machine: SimMachine, tools: FaultTools): boolean 
   if (!paths.some(inLog) || (kind === 'wipe' && !paths.includes(IDENTITY))) return false
   if (kind === 'rot' && dice.below(3) === 0 && rotSnapshot(machine, tools)) return true
   machine.kill('killed')
+  rotten.delete(machine.index)
   // A segment whose removal was under way is gone now, or not.
   const segments = machine.disk.paths().filter(inLog)
   ruined.add(machine.index)
@@ -122,14 +123,13 @@ function ruin(kind: DiskFault, machine: SimMachine, tools: FaultTools): boolean 
 function rotSnapshot(machine: SimMachine, tools: FaultTools): boolean {
   const { dice, ruined, rotten } = tools.world
   const files = machine.disk.paths().filter((path) => path.endsWith('.snapshot'))
-  if (files.length === 0) return false
+  if (files.length === 0 || ruined.has(machine.index)) return false
   ruined.add(machine.index)
-  rotten.add(machine.index)
   const isFound = dice.below(2) === 0
   if (isFound) machine.kill('killed')
   // The kill may have undone that it got its name.
   const bytes = machine.disk.rot(dice.pick(files))
-  if (bytes !== null) flip(bytes, bytes.length, dice)
+  rotten.set(machine.index, bytes === null ? () => {} : flip(bytes, bytes.length, dice))
   if (isFound) tools.restartLater(machine, 2 * SECOND_US)
   return true
 }
@@ -147,11 +147,16 @@ function rot({ disk }: SimMachine, segments: readonly string[], tools: FaultTool
   flip(bytes, bound, dice)
 }
 
-function flip(bytes: Uint8Array, bound: number, dice: Dice): void {
-  for (let flips = dice.magnitude(1, 8); flips > 0; flips--) {
-    const at = dice.below(bound)
-    bytes[at] = (bytes[at] as number) ^ (1 << dice.below(8))
+/** Returns how to undo it. */
+function flip(bytes: Uint8Array, bound: number, dice: Dice): () => void {
+  const bits = Array.from({ length: dice.magnitude(1, 8) }, () => {
+    return { at: dice.below(bound), bit: 1 << dice.below(8) }
+  })
+  const turn = (): void => {
+    for (const { at, bit } of bits) bytes[at] = (bytes[at] as number) ^ bit
   }
+  turn()
+  return turn
 }
 
 /** Where the last whole record of a segment begins; null when there is none. */

@@ -22,7 +22,7 @@ export interface FaultWorld {
   readonly options: SimOptions
   /** Machines whose disk is damaged for good: they must refuse to start, or come back unharmed. */
   readonly ruined: Set<number>
-  readonly rotten: Set<number>
+  readonly rotten: Map<number, () => void>
   /** Machines whose node was removed from the cluster and has stopped. */
   readonly removed: ReadonlySet<number>
   /** What this machine's disk holds may be lost for good: the others can still decide, and always will be able to. */

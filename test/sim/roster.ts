@@ -12,7 +12,7 @@ export class Roster {
   /** Machines whose disk is damaged for good: they must refuse to start, or come back unharmed. */
   readonly ruined = new Set<number>()
   /** Those of them with a damaged snapshot: their logs open, and they may still find out that it is needed. */
-  readonly rotten = new Set<number>()
+  readonly rotten = new Map<number, () => void>()
   /** Machines whose node was removed from the cluster and has stopped. */
   readonly removed = new Set<number>()
   /** Machines that lost everything but their key. */
@@ -79,6 +79,20 @@ export class Roster {
     this.removed.delete(index)
     if (keepKey) this.keptKeys.add(index)
     else this.keptKeys.delete(index)
+  }
+
+  /**
+   * These voters are needed from now on. One with a damaged snapshot looked well and may have come to vote: what the world has done to it
+   * would be one disk too many.
+   */
+  restore(halves: readonly Half[]): void {
+    const needed = new Set(halves.flat())
+    for (const [index, undo] of this.rotten) {
+      if (!needed.has(this.#peers[index] ?? '')) continue
+      undo()
+      this.rotten.delete(index)
+      this.ruined.delete(index)
+    }
   }
 
   /** A majority of each is on disks that can come back; `without` this machine, if one is named. */

@@ -11,6 +11,7 @@ import { SimNetwork } from '../../node/testing/sim-network.ts'
 import { Timeline } from '../../node/testing/timeline.ts'
 import type { PeerFrame } from '../../node/transport/transport.ts'
 import { Clients } from './clients.ts'
+import { halvesOf } from './configurations.ts'
 import { Copies } from './copies.ts'
 import { Corruption } from './corruption.ts'
 import { SimFailure, wrong } from './failure.ts'
@@ -58,6 +59,9 @@ export class SimWorld {
   readonly #clients: Clients
   readonly #faults: Faults
   readonly #corruption = new Corruption()
+  /** Whose voters the roster knows: configurations, and each place in a log where one was seen. */
+  readonly #voters = new Set<string>()
+  readonly #looked = new WeakSet<object>()
   readonly #copies: Copies
   readonly #roster: Roster
   readonly #operator: Operator
@@ -376,6 +380,9 @@ export class SimWorld {
   /** A minority may lose what it has, and only while no change of the members is under way that nobody sees yet. */
   #mayLose(machine: SimMachine): boolean {
     if (!this.#roster.isFounded || this.#operator.isAsking) return false
+    // Whoever a change needs has said that it lives, and must not be a liar.
+    if (this.machines.some(({ process }) => process?.runtime?.replica?.raft.asksForChange))
+      return false
     const { configurations, commitIndex } = this.#oracle
     if (configurations.newest === null) return false
     return this.#roster.canDecide(configurations.halves(commitIndex), machine)
@@ -406,6 +413,7 @@ export class SimWorld {
     const raft = process.runtime?.replica?.raft
     if (raft === undefined) return
     this.#hash.add(raft.log.lastIndex, raft.log.commitIndex)
+    this.#noteVoters(raft)
     if (this.#doomed > 0 && raft.role === 'leader' && raft.term > this.#doomedTerm) {
       this.#doom(process, raft.term)
     }
@@ -414,6 +422,16 @@ export class SimWorld {
       this.#say(() => `FAULT the change is split`)
       this.#faults.split(process.machine)
     }
+  }
+
+  #noteVoters({ log }: Raft): void {
+    const at = log.configuration
+    if (at === null || this.#looked.has(at)) return
+    this.#looked.add(at)
+    const { voters, votersOutgoing } = at.record.configuration
+    const name = `${at.index} ${voters} ${votersOutgoing}`
+    if (!this.#voters.has(name)) this.#roster.restore(halvesOf(at.record.configuration))
+    this.#voters.add(name)
   }
 
   #isEntering({ role, log }: Raft): boolean {

@@ -99,13 +99,14 @@ function stickLeader({ world, until }: FaultTools): boolean {
 function ruin(kind: DiskFault, machine: SimMachine, tools: FaultTools): boolean {
   const { dice, ruined, rotten, mayLose, options } = tools.world
   if (!ruined.has(machine.index) && !mayLose(machine)) return false
+  // One damage at a time: whether the log is found to be well must not hide what has become of the snapshot.
+  if (rotten.has(machine.index)) return false
   const inLog = (path: string): boolean => path.startsWith(WAL)
   const paths = machine.disk.paths()
   // Without both of them the disk would be a blank one, on which a machine that may found founds by right (FOUNDING: 2N - 1 counts disks).
   if (!paths.some(inLog) || (kind === 'wipe' && !paths.includes(IDENTITY))) return false
   if (kind === 'rot' && dice.below(3) === 0 && rotSnapshot(machine, tools)) return true
   machine.kill('killed')
-  rotten.delete(machine.index)
   // A segment whose removal was under way is gone now, or not.
   const segments = machine.disk.paths().filter(inLog)
   ruined.add(machine.index)

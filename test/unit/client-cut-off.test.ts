@@ -4,11 +4,13 @@ import * as assert from 'uvu/assert'
 import { type Client, connect } from '../../client/node.ts'
 import { StandInCluster, until, within } from '../support/stand-in-cluster.ts'
 
+interface Lab {
+  readonly cluster: StandInCluster
+  readonly db: Client
+}
+
 /** Connects to node 1, which then refuses every write as one does that hears of no leader. */
-async function atNodeCutOff(
-  nodes: number,
-  body: (fixture: { readonly cluster: StandInCluster; readonly db: Client }) => Promise<void>,
-): Promise<void> {
+async function atNodeCutOff(nodes: number, body: (lab: Lab) => Promise<void>): Promise<void> {
   const cluster = await StandInCluster.start(nodes)
   let db: Client | null = null
   try {
@@ -20,6 +22,20 @@ async function atNodeCutOff(
     db?.close()
     await cluster.stop()
   }
+}
+
+/** While a write waits, something is asked all the time that node 1 can answer by itself; the write must find node 2. */
+async function leavesDespite(lab: Lab, ask: (lab: Lab) => Promise<unknown>): Promise<void> {
+  let done = false
+  const write = lab.db.put('k', 'w', { timeoutMs: 8_000 }).finally(() => {
+    done = true
+  })
+  const asking = async (): Promise<void> => {
+    while (!done) await ask(lab)
+  }
+  await Promise.all([write, asking()])
+  assert.is(lab.cluster.node(2).open, 1)
+  assert.is(lab.cluster.runs, 2)
 }
 
 const cutOff = suite('client at a node that is cut off')
@@ -49,33 +65,11 @@ cutOff('two nodes are dead, or refuse as well: the last one is found', () =>
 )
 
 cutOff('stale reads, which any node can answer, do not keep a write there', () =>
-  atNodeCutOff(2, async ({ cluster, db }) => {
-    let done = false
-    const write = db.put('k', 'w', { timeoutMs: 8_000 }).finally(() => {
-      done = true
-    })
-    const reading = async (): Promise<void> => {
-      while (!done) await db.get('k', { consistency: 'stale' })
-    }
-    await Promise.all([write, reading()])
-    assert.is(cluster.node(2).open, 1)
-    assert.is(cluster.runs, 2)
-  }),
+  atNodeCutOff(2, (lab) => leavesDespite(lab, ({ db }) => db.get('k', { consistency: 'stale' }))),
 )
 
 cutOff('questions for its status do not either', () =>
-  atNodeCutOff(2, async ({ cluster, db }) => {
-    let done = false
-    const write = db.put('k', 'w', { timeoutMs: 8_000 }).finally(() => {
-      done = true
-    })
-    const asking = async (): Promise<void> => {
-      while (!done) await db.status()
-    }
-    await Promise.all([write, asking()])
-    assert.is(cluster.node(2).open, 1)
-    assert.is(cluster.runs, 2)
-  }),
+  atNodeCutOff(2, (lab) => leavesDespite(lab, ({ db }) => db.status())),
 )
 
 cutOff.run()

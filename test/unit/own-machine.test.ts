@@ -3,45 +3,10 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { type Client, connect } from '../../client/node.ts'
 import { createLog } from '../../node/log.ts'
-import { createNode, type RunningNode, type StateMachine } from '../../node/node.ts'
+import { createNode, type RunningNode } from '../../node/node.ts'
+import { Counter } from '../support/counter.ts'
 import { failure, within } from '../support/stand-in-cluster.ts'
 import { temporaryDirectory } from '../support/storage.ts'
-
-/** Adds up the bytes that it is given. */
-class Counter implements StateMachine {
-  sum = 0
-
-  apply(operation: Uint8Array): Uint8Array {
-    for (const byte of operation) this.sum += byte
-    return Uint8Array.of(this.sum)
-  }
-
-  query(): Uint8Array {
-    return Uint8Array.of(this.sum)
-  }
-
-  hash(): string {
-    return this.sum.toString(16).padStart(16, '0')
-  }
-
-  clone(): Counter {
-    return Object.assign(new Counter(), { sum: this.sum })
-  }
-
-  pieces(): Uint8Array[] {
-    return [new TextEncoder().encode(String(this.sum))]
-  }
-
-  restorer() {
-    const copy = new Counter()
-    return {
-      write: (piece: Uint8Array) => {
-        copy.sum = Number(new TextDecoder().decode(piece))
-      },
-      finish: () => copy,
-    }
-  }
-}
 
 const own = suite('a state machine of somebody’s own')
 

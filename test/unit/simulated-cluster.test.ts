@@ -1,50 +1,12 @@
 /** What `raft-p2p/testing` promises to those who test their own state machine with it. */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import type { StateMachine } from '../../node/machine/machine.ts'
 import {
   SimulatedCluster,
   SimulatedRequestError,
   StorageError,
 } from '../../node/testing/testing.ts'
-
-/** Adds up the bytes that it is given. */
-class Counter implements StateMachine {
-  sum = 0
-
-  apply(operation: Uint8Array): Uint8Array {
-    for (const byte of operation) this.sum += byte
-    return Uint8Array.of(this.sum)
-  }
-
-  query(): Uint8Array {
-    return Uint8Array.of(this.sum)
-  }
-
-  hash(): string {
-    return this.sum.toString(16).padStart(16, '0')
-  }
-
-  clone(): Counter {
-    const copy = new Counter()
-    copy.sum = this.sum
-    return copy
-  }
-
-  pieces(): Uint8Array[] {
-    return [new TextEncoder().encode(String(this.sum))]
-  }
-
-  restorer() {
-    const copy = new Counter()
-    return {
-      write: (piece: Uint8Array) => {
-        copy.sum = Number(new TextDecoder().decode(piece))
-      },
-      finish: () => copy,
-    }
-  }
-}
+import { Counter } from '../support/counter.ts'
 
 function cluster(options: { readonly seed?: number; readonly nodes?: number } = {}) {
   const made = new SimulatedCluster({ machine: () => new Counter(), ...options })

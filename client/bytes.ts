@@ -9,14 +9,24 @@ export class MalformedError extends Error {
 }
 
 const TWO_32 = 0x1_0000_0000
+const NOTHING = new Uint8Array(0)
+const SPARE_BYTES_MIN = 256
+const SPARE_BYTES_MAX = 64 * 1024
+
+/** The next writer begins with the room of one that has finished: to allocate room costs more than to fill it. */
+let spare: Uint8Array | null = null
 
 export class ByteWriter {
   // Without a DataView: making one costs more than most of these few bytes, and every command and session passes here.
   #bytes: Uint8Array
   #length = 0
 
+  /** Where `capacityBytes` is what will be written, nothing is copied. */
   constructor(capacityBytes = 64) {
-    this.#bytes = new Uint8Array(capacityBytes)
+    if (spare !== null && spare.length >= capacityBytes) {
+      this.#bytes = spare
+      spare = null
+    } else this.#bytes = new Uint8Array(capacityBytes)
   }
 
   get length(): number {
@@ -70,9 +80,16 @@ export class ByteWriter {
     bytes[at + 3] = value
   }
 
-  /** A copy of exactly what was written. */
+  /** Exactly what was written. The writer is empty again. */
   finish(): Uint8Array {
-    return this.#bytes.slice(0, this.#length)
+    const bytes = this.#bytes
+    const length = this.#length
+    this.#bytes = NOTHING
+    this.#length = 0
+    if (length === bytes.length) return bytes
+    const isSpare = bytes.length >= SPARE_BYTES_MIN && bytes.length <= SPARE_BYTES_MAX
+    if (isSpare && bytes.length > (spare?.length ?? 0)) spare = bytes
+    return bytes.slice(0, length)
   }
 
   #reserve(count: number): number {

@@ -6,7 +6,7 @@ import { MalformedError } from '../client/bytes.ts'
 import { type Command, decodeCommand } from '../client/protocol.ts'
 import { IdempotencyKeys, KEY_TTL_MS } from './idempotency-keys.ts'
 import { decodeLogTime, encodeLogTime } from './log-clock.ts'
-import { HASH_VERSION, hashItem, MultisetHash } from './machine/hash.ts'
+import { HASH_VERSION, hashItem, lanesOfHex, MultisetHash } from './machine/hash.ts'
 import type { Restorer, StateMachine } from './machine/machine.ts'
 import { cutIntoPieces, PieceJoiner } from './machine/pieces.ts'
 import { decodeAsciiJson, encodeAsciiJson } from './raft/ascii-json.ts'
@@ -280,17 +280,19 @@ function joined(options: AppliedStateOptions, meta: Meta, parts: Parts): Applied
   }
   // ... and what it noted on the way is comparable with nothing that is noted here.
   const hashes = meta.hashVersion === HASH_VERSION ? meta.hashes : []
-  return new AppliedState({ ...options, machine }, { ...parts, index: meta.index, hashes })
+  return new AppliedState({ ...options, machine }, { index: meta.index, hashes, ...parts })
 }
 
 /** What is not there adds nothing: a cluster that has never seen a time entry or a key has the hash that it always had. */
 function hashOf({ machine, sessions, keys, logTimeMs, moves }: Parts): string {
   const sum = new MultisetHash(keys.lanes)
   for (const hex of [machine.hash(), sessions.hash()]) {
-    sum.add({
-      a: Number.parseInt(hex.slice(0, 8), 16),
-      b: Number.parseInt(hex.slice(8), 16),
-    })
+    sum.add(
+      lanesOfHex(hex) ?? {
+        a: Number.parseInt(hex.slice(0, 8), 16),
+        b: Number.parseInt(hex.slice(8), 16),
+      },
+    )
   }
   if (moves > 0) sum.add(hashItem(LOG_TIME, encodeLogTime(moves), logTimeMs))
   return sum.hex()

@@ -160,8 +160,8 @@ export class Autopilot {
       .map(({ memberId }) => memberId)
     const applicants = this.#parts.desk.applicants.map(
       ({ sinceTick, ...member }): Applicant => ({
-        ...member,
         waitingMs: (tick - sinceTick) * options.tickMs,
+        ...member,
       }),
     )
     return decide({

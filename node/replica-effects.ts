@@ -45,6 +45,9 @@ function replicaEventOf(event: RaftEvent, memberOf: (peer: PeerId) => Member | n
   return { event: 'leader.resigned', level: 'warn', fields }
 }
 
+/** A map is large for what most turns have to send. */
+const NO_FRAMES: ReplicaEffects['frames'] = new Map()
+
 /** What one turn has collected so far. */
 export class Outbox {
   #frames = new Map<PeerId, PeerFrame[]>()
@@ -74,7 +77,7 @@ export class Outbox {
     const { save, offers, wakeInMs } = ready
     // Written out field by field: this happens in every turn, and to spread objects is dear.
     const taken = {
-      frames: this.#frames,
+      frames: this.#frames.size === 0 ? NO_FRAMES : this.#frames,
       save,
       offers,
       answers: this.#answers,
@@ -83,7 +86,7 @@ export class Outbox {
       alarms,
       more,
     }
-    this.#frames = new Map()
+    if (this.#frames.size > 0) this.#frames = new Map()
     this.#answers = []
     this.#events = []
     return taken

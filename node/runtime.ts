@@ -91,7 +91,7 @@ export class Runtime implements Service, TransportEvents {
     const { identity, log } = parts
     const { publicKey, storageId, name, founding, members } = identity.record
     this.#parts = parts
-    this.#limits = { ...LIMITS, ...parts.limits }
+    this.#limits = Object.assign({}, LIMITS, parts.limits)
     this.#self = { nodeKey: publicKey, storageId }
     this.#startedMs = parts.nowMs()
     this.#peers = new PeerBook(members)
@@ -106,10 +106,10 @@ export class Runtime implements Service, TransportEvents {
       peers: this.#peers,
       alarms: this.#alarms,
       options: {
-        ...parts.founding,
         featureLevel: FEATURE_LEVEL,
         record: founding,
-        self: { ...this.#self, name, urls: parts.urls },
+        self: { nodeKey: publicKey, storageId, name, urls: parts.urls },
+        ...parts.founding,
       },
       openLog: () => parts.openLog('create'),
       log: parts.log,
@@ -484,7 +484,6 @@ export class Runtime implements Service, TransportEvents {
 
   #statusParts(): StatusParts {
     return {
-      ...this.#parts.shown,
       nodeId: this.#self.nodeKey,
       name: this.#parts.identity.record.name,
       clusterId: this.clusterId,
@@ -495,6 +494,7 @@ export class Runtime implements Service, TransportEvents {
       peers: this.#peers,
       replica: this.#replica,
       snapshot: this.#snapshots?.progress ?? null,
+      ...this.#parts.shown,
     }
   }
 }

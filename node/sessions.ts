@@ -129,8 +129,8 @@ export class Sessions {
       if (this.#sessions.size < SESSIONS_MAX) break
       this.#close(oldest)
     }
-    const fresh = { floor: 0, lastUsedMs: 0, used: true }
-    this.#put(id, { ...fresh, replies: new Map(), owner: this.#owner })
+    const replies = new Map<number, Uint8Array>()
+    this.#put(id, { floor: 0, lastUsedMs: 0, used: true, replies, owner: this.#owner })
   }
 
   #put(id: number, session: Session): void {
@@ -189,7 +189,8 @@ export class Sessions {
   /** The session, or its copy if a clone shares it. The replies themselves never change. */
   #own(session: Session): Session {
     if (session.owner === this.#owner) return session
-    return { ...session, replies: new Map(session.replies), owner: this.#owner }
+    const { floor, lastUsedMs, used, replies } = session
+    return { floor, lastUsedMs, used, replies: new Map(replies), owner: this.#owner }
   }
 
   #raiseFloor(id: number, session: Session, floor: number): void {

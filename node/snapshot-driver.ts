@@ -6,6 +6,7 @@
 import { type ErrorBody, errorBody } from '../client/protocol.ts'
 import type { Alarms } from './alarms.ts'
 import type { AppliedState, StateRestorer } from './applied-state.ts'
+import type { Captured } from './capture.ts'
 import type { PeerFrame } from './peer-frame.ts'
 import { mark } from './raft/marks.ts'
 import type { SaveBatch } from './raft/ready.ts'
@@ -15,7 +16,7 @@ import type { Replica } from './replica.ts'
 import type { Backup, SnapshotStatus } from './service.ts'
 import { Backups } from './snapshot-backup.ts'
 import { loadState, SnapshotFetching } from './snapshot-fetching.ts'
-import { type Loaded, type Note, type SnapshotLimits, snapshotAtOf } from './snapshot-parts.ts'
+import type { Loaded, Note, SnapshotLimits } from './snapshot-parts.ts'
 import { SnapshotSending } from './snapshot-sending.ts'
 import { SnapshotTaking } from './snapshot-taking.ts'
 import { type SnapshotInfo, type SnapshotStorage, snapshotFor } from './storage/snapshots.ts'
@@ -75,7 +76,7 @@ export class SnapshotDriver {
       storage,
       clusterId,
       durableIndex: () => this.#replica?.raft.log.stableIndex ?? 0,
-      taken: (info) => this.#taken(info),
+      taken: (info, captured) => this.#taken(info, captured),
       failed: (error) => this.#failed(error, 'snapshot.not-saved'),
     })
     this.#sending = new SnapshotSending({
@@ -260,21 +261,20 @@ export class SnapshotDriver {
     this.#taking.start(captured)
   }
 
-  #taken(info: SnapshotInfo): void {
+  #taken(info: SnapshotInfo, { id, configuration }: Captured): void {
     const replica = this.#replica
-    const snapshot = snapshotAtOf(info)
-    if (replica === null || snapshot === null) return
+    if (replica === null) return
     this.#parts.alarms.clear('snapshot')
     // A newer one of a leader has come meanwhile.
     if (info.index < replica.raft.log.snapshotIndex) return this.#keep()
-    replica.raft.snapshotSaved(snapshot)
+    const { sizeBytes, checksum } = info
+    replica.raft.snapshotSaved({ id, configuration, sizeBytes, checksum })
     this.#sending.use(info)
     this.#newest = info
     this.#backups.taken(info)
     this.#keep()
     this.#compact(replica)
-    const { index, term, sizeBytes } = info
-    this.#parts.note('info', 'snapshot.saved', { index, term, sizeBytes })
+    this.#parts.note('info', 'snapshot.saved', { index: id.index, term: id.term, sizeBytes })
   }
 
   /** What the snapshot covers may go, but for a tail: a follower that was away for a moment shall not need all of the state. */

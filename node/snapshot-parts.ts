@@ -3,6 +3,7 @@ import type { AppliedState } from './applied-state.ts'
 import type { Captured } from './capture.ts'
 import { decodeConfigurationRecord, encodeConfigurationRecord } from './raft/configuration.ts'
 import type { SnapshotAt } from './raft/snapshots.ts'
+import type { ConfigurationRecord } from './raft/types.ts'
 import type { SnapshotInfo, SnapshotMeta } from './storage/snapshots.ts'
 
 /** Each as in limits.ts. */
@@ -29,8 +30,13 @@ export interface Loaded {
   readonly applied: AppliedState
 }
 
+/** Snapshots are many, and configurations few. */
+const encoded = new WeakMap<ConfigurationRecord, Uint8Array>()
+
 export function metaOf(clusterId: string, { id, configuration }: Captured): SnapshotMeta {
-  const payload = encodeConfigurationRecord(configuration.record)
+  const { record } = configuration
+  const payload = encoded.get(record) ?? encodeConfigurationRecord(record)
+  encoded.set(record, payload)
   return { clusterId, ...id, configuration: { index: configuration.index, payload } }
 }
 

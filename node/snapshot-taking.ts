@@ -15,13 +15,14 @@ export interface TakingParts {
   readonly clusterId: string
   /** The log of this node is durable up to here. */
   readonly durableIndex: () => Index
-  /** The file is whole and durable. */
-  readonly taken: (info: SnapshotInfo) => void
+  /** The file is whole and durable; `captured` is what it holds. */
+  readonly taken: (info: SnapshotInfo, captured: Captured) => void
   readonly failed: (error: StorageError) => void
 }
 
 interface Taking {
   readonly index: Index
+  readonly captured: Captured
   readonly writer: SnapshotWriter
   readonly pieces: Iterator<Uint8Array>
   bytes: number
@@ -45,6 +46,7 @@ export class SnapshotTaking {
     const { storage, clusterId } = this.#parts
     const taking: Taking = {
       index: captured.id.index,
+      captured,
       writer: storage.write(metaOf(clusterId, captured)),
       pieces: captured.pieces()[Symbol.iterator](),
       bytes: 0,
@@ -87,7 +89,7 @@ export class SnapshotTaking {
       if (this.#taking !== taking) return
       if (error !== null || info === null) return this.#fail(error as StorageError)
       this.#taking = null
-      this.#parts.taken(info)
+      this.#parts.taken(info, taking.captured)
     })
   }
 

@@ -26,39 +26,37 @@ export interface StatusParts {
 }
 
 export function buildStatus(parts: StatusParts): Status {
-  const { replica } = parts
-  const base = {
-    version: parts.version,
-    clusterId: parts.clusterId,
-    topic: parts.topic,
-    nodeId: parts.nodeId,
-    name: parts.name,
-    runtime: parts.runtime,
-    founding: parts.founding,
-    snapshot: parts.snapshot,
-    alarms: parts.alarms,
-    uptimeMs: parts.uptimeMs,
+  const { version, clusterId, topic, nodeId, name, runtime } = parts
+  const { founding, snapshot, alarms, uptimeMs, replica } = parts
+  const shown = { version, clusterId, topic, nodeId, name, runtime, founding, snapshot, alarms }
+  // Onto what is there: to spread one object and then another makes each status a class of its own.
+  const ofReplica = replica === null ? blankStatus(parts) : replicaStatus(parts, replica)
+  return Object.assign(shown, { uptimeMs }, ofReplica)
+}
+
+type OfReplica = Omit<Status, Exclude<keyof StatusParts, 'replica' | 'peers' | 'ownUrl'>>
+
+function blankStatus(parts: StatusParts): OfReplica {
+  return {
+    memberId: null,
+    role: parts.clusterId === null ? 'blank' : 'learner',
+    term: 0,
+    leaderId: null,
+    leaderUrl: null,
+    commitIndex: 0,
+    appliedIndex: 0,
+    firstIndex: 0,
+    lastIndex: 0,
+    snapshotIndex: 0,
+    featureLevel: featureLevelOf(null),
+    stateHash: null,
+    stateHashes: [],
+    quorum: { needed: parts.founding?.need ?? 0, alive: 0 },
+    members: [],
   }
-  if (replica === null) {
-    return {
-      ...base,
-      memberId: null,
-      role: parts.clusterId === null ? 'blank' : 'learner',
-      term: 0,
-      leaderId: null,
-      leaderUrl: null,
-      commitIndex: 0,
-      appliedIndex: 0,
-      firstIndex: 0,
-      lastIndex: 0,
-      snapshotIndex: 0,
-      featureLevel: featureLevelOf(null),
-      stateHash: null,
-      stateHashes: [],
-      quorum: { needed: parts.founding?.need ?? 0, alive: 0 },
-      members: [],
-    }
-  }
+}
+
+function replicaStatus(parts: StatusParts, replica: Replica): OfReplica {
   const { raft } = replica
   const { leaderId, leaderUrl } = leaderInfo(parts, replica)
   const { view } = replica
@@ -67,7 +65,6 @@ export function buildStatus(parts: StatusParts): Status {
   const self = members.find((member) => peerIdOf(member) === raft.self)
   const isVoter = raft.tracker.selfIsVoter
   return {
-    ...base,
     memberId: self?.memberId ?? null,
     role: isVoter ? raft.role : 'learner',
     term: raft.term,

@@ -87,20 +87,22 @@ export function blankConditions(facts: BlankFacts): readonly Condition[] {
 function disagreements({ mode, knowledge, settings }: BlankFacts): readonly Condition[] {
   const conditions: Condition[] = []
   const others = knowledge.peers.flatMap(({ message }) =>
-    message?.mayFound && message.records[0]?.record.bound === null
-      ? [{ ...message.self, ...message }]
-      : [],
+    message?.mayFound && message.records[0]?.record.bound === null ? [message] : [],
   )
   const hash = mode.foundersHash
   const foreign = others.filter((other) => other.foundersHash !== hash)
-  if (foreign.length > 0) conditions.push(foundersDiffer(foreign))
-  const otherSize = others.filter(
-    (other) => hash === null && other.foundersHash === null && other.expect !== mode.expect,
-  )
+  if (foreign.length > 0) conditions.push(foundersDiffer(foreign.map(({ self }) => self)))
+  const otherSize = others
+    .filter(({ foundersHash, expect }) => {
+      return hash === null && foundersHash === null && expect !== mode.expect
+    })
+    .map(({ self, expect }) => ({ ...self, expect }))
   if (otherSize.length > 0) conditions.push(expectDiffers(mode.expect, otherSize))
   const own = settingsText(settings)
   const otherSettings = others.filter((other) => settingsText(other.settings) !== own)
-  if (otherSettings.length > 0) conditions.push(settingsDiffer(otherSettings))
+  if (otherSettings.length > 0) {
+    conditions.push(settingsDiffer(otherSettings.map(({ self }) => self)))
+  }
   return conditions
 }
 

@@ -175,7 +175,8 @@ export function foundersOf(offer: Offer): readonly Member[] {
 }
 
 function readFounders(offer: Offer): readonly Member[] | null {
-  if (offer.entry1.length > ENTRY1_BYTES_MAX * 2 || offer.entry1.length % 2 !== 0) return null
+  const { length } = offer.entry1
+  if (length > ENTRY1_BYTES_MAX * 2 || length % 2 !== 0 || !isHex(offer.entry1, length)) return null
   const record = decodeConfigurationRecord(fromHex(offer.entry1))
   if (record === null || record.clusterId !== offer.clusterId) return null
   const { members, voters, votersOutgoing, learners, nextMemberId } = record.configuration
@@ -299,7 +300,6 @@ function parseOffer(json: unknown): Offer | undefined {
     return undefined
   }
   if (typeof entry1 !== 'string' || entry1.length > ENTRY1_BYTES_MAX * 2) return undefined
-  if (!isHex(entry1, entry1.length)) return undefined
   const offer: Offer = { proposer, round, clusterId, entry1 }
   return recognised(offer) ? offer : undefined
 }

@@ -97,7 +97,7 @@ export function boundRecord(own: FoundingRecord): FoundingRecord {
 /** My own record counts too: what I refused is refused. */
 function evidenceOf(own: FoundingRecord, view: View): readonly KnownRecord[] {
   const others = view.others.filter((known) => !sameDisk(known, view.self))
-  return [...others, { ...view.self, record: own }]
+  return [...others, { record: own, ...view.self }]
 }
 
 function isFounder(offer: Offer, disk: PeerIdentity): boolean {

@@ -241,14 +241,14 @@ class Client {
   }
 
   #wait(
-    request: { readonly requestId: number; readonly isWrite: boolean },
+    { requestId, isWrite }: { readonly requestId: number; readonly isWrite: boolean },
     start: (answer: (answer: ServiceAnswer) => void) => () => void,
   ): void {
     const cancel = start((answer) => {
       this.#pending.delete(pending)
-      this.#answer(request, answer)
+      this.#answer(pending, answer)
     })
-    const pending: Pending = { ...request, cancel }
+    const pending: Pending = { requestId, isWrite, cancel }
     this.#pending.add(pending)
   }
 

@@ -9,6 +9,8 @@
 
 export const HASH_VERSION = 1
 
+const BYTE_HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'))
+
 /** 64 bits as two signed 32-bit integers: exact sums without BigInt. */
 export interface Lanes {
   readonly a: number
@@ -108,6 +110,30 @@ function avalanche(value: number): number {
   return mixed ^ (mixed >>> 16)
 }
 
+/** Numbers above 2^31 are slow to print in another base, and this is asked for after every entry somewhere. */
 function hex32(value: number): string {
-  return (value >>> 0).toString(16).padStart(8, '0')
+  return BYTE_HEX[value >>> 24] + hex8(value >>> 16) + hex8(value >>> 8) + hex8(value)
+}
+
+function hex8(value: number): string {
+  return BYTE_HEX[value & 0xff] as string
+}
+
+/** What `hex` has printed; null for anything else. */
+export function lanesOfHex(text: string): Lanes | null {
+  if (text.length !== 16) return null
+  const a = wordOfHex(text, 0)
+  const b = wordOfHex(text, 8)
+  return a === null || b === null ? null : { a, b }
+}
+
+function wordOfHex(text: string, from: number): number | null {
+  let word = 0
+  for (let i = from; i < from + 8; i++) {
+    const code = text.charCodeAt(i)
+    const isDigit = code >= 0x30 && code <= 0x39
+    if (!isDigit && (code < 0x61 || code > 0x66)) return null
+    word = (word << 4) | (isDigit ? code - 0x30 : code - 0x57)
+  }
+  return word
 }

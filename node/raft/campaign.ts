@@ -299,10 +299,13 @@ export class Campaign {
     const isFollower = this.#core.role === 'follower'
     if (refusal === 'log-behind' && isFollower && this.#mayCampaign) this.#fast.hasNewerLog()
     // Nothing is promised, so the answer need not wait for a save.
-    const { term } = this.#core
-    const answer = { type: 'preVoteResponse', term, askedTerm: message.term } as const
-    const leaderAlive = refusal === 'leader-alive'
-    this.#doors.send(from, { ...answer, granted: refusal === null, leaderAlive })
+    this.#doors.send(from, {
+      type: 'preVoteResponse',
+      term: this.#core.term,
+      askedTerm: message.term,
+      granted: refusal === null,
+      leaderAlive: refusal === 'leader-alive',
+    })
   }
 
   /** A pre-vote is granted: the better candidate has its chance before this node asks (again) itself. */

@@ -127,6 +127,22 @@ export class Watch {
   check(core: Checked): void {
     checkState(core)
     if (this.#before !== null) checkTransition(this.#before, core)
-    this.#before = momentOf(core)
+    // In most turns of an idle node nothing has changed.
+    if (this.#before === null || !isMoment(this.#before, core)) this.#before = momentOf(core)
   }
+}
+
+/** ... whose commit term is that of before, or the transition would have been refused. */
+function isMoment(before: Moment, { role, term, vote, leader, log }: Checked): boolean {
+  return (
+    before.role === role &&
+    before.term === term &&
+    before.vote === vote &&
+    before.leader === leader &&
+    before.lastIndex === log.lastIndex &&
+    before.commitIndex === log.commitIndex &&
+    before.appliedIndex === log.appliedIndex &&
+    before.firstIndex === log.firstIndex &&
+    before.snapshotIndex === log.snapshotIndex
+  )
 }

@@ -41,7 +41,8 @@ export function readEntry(
   const start = at + ENTRY_HEADER_BYTES
   if (kind === undefined || term === null || index === null || length > end - start) return null
   const next = start + length
-  return { entry: { kind, term, index, payload: bytes.subarray(start, next) }, next }
+  // In the order in which every other entry is made: they are of one hidden class then, and no access to them is slow.
+  return { entry: { term, index, kind, payload: bytes.subarray(start, next) }, next }
 }
 
 /** A non-negative safe integer in 8 bytes, big-endian. */

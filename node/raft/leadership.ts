@@ -276,8 +276,9 @@ export class Leadership {
   }
 
   #append(kind: EntryKind, payload: Uint8Array): EntryId {
-    const id = { term: this.#term, index: this.#log.lastIndex + 1 }
-    this.#log.append({ ...id, kind, payload })
+    const term = this.#term
+    const index = this.#log.lastIndex + 1
+    this.#log.append({ term, index, kind, payload })
     this.#uncommittedBytes += payload.length
     this.#quietTicks = 0
     if (kind === 'configuration') {
@@ -286,9 +287,9 @@ export class Leadership {
       this.#tracker.use(this.#log.configuration?.record.configuration ?? null)
       const { lastIndex } = this.#log
       this.#tracker.track({ lastIndex, window: this.#options.window, keep: true })
-      this.#changes.entered(before, id.index)
+      this.#changes.entered(before, index)
     }
-    return id
+    return { term, index }
   }
 
   #broadcastHeartbeat(): void {

@@ -55,6 +55,13 @@ export function agreedIndex(quorum: Quorum, indexOf: (voter: PeerId) => Index): 
 
 function halfAgreed(voters: readonly PeerId[], indexOf: (voter: PeerId) => Index): Index {
   if (voters.length === 0) return 0
-  const reached = voters.map(indexOf).sort((a, b) => b - a)
+  // Sorted by insertion: they are few, and nearly in order.
+  const reached: Index[] = []
+  for (const voter of voters) {
+    const index = indexOf(voter)
+    let at = reached.length
+    while (at > 0 && (reached[at - 1] as Index) < index) at--
+    reached.splice(at, 0, index)
+  }
   return reached[majority(voters.length) - 1] as Index
 }

@@ -16,7 +16,7 @@ export class Random {
       let mixed = state
       mixed = Math.imul(mixed ^ (mixed >>> 16), 0x85ebca6b)
       mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35)
-      return (mixed ^ (mixed >>> 16)) >>> 0
+      return mixed ^ (mixed >>> 16)
     }
     this.#a = next()
     this.#b = next()
@@ -26,16 +26,21 @@ export class Random {
 
   /** A uniform integer in [0, 2^32). */
   next(): number {
-    const t = this.#d ^ (this.#d << 11)
-    this.#d = this.#c
-    this.#c = this.#b
-    this.#b = this.#a
-    this.#a = (this.#a ^ (this.#a >>> 19) ^ (t ^ (t >>> 8))) >>> 0
-    return this.#a
+    return this.#step() >>> 0
   }
 
   /** An integer in [0, bound), bound at least 1. The bias of the modulo is below 2^-20 for bounds under 4,096. */
   below(bound: number): number {
-    return this.next() % bound
+    return (this.#step() >>> 0) % bound
+  }
+
+  /** Signed: a number of 32 bits without a sign does not fit where small integers are kept, and needs room of its own. */
+  #step(): number {
+    const t = this.#d ^ (this.#d << 11)
+    this.#d = this.#c
+    this.#c = this.#b
+    this.#b = this.#a
+    this.#a = this.#a ^ (this.#a >>> 19) ^ (t ^ (t >>> 8))
+    return this.#a
   }
 }

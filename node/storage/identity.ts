@@ -24,6 +24,7 @@ const NAME_CHARS_MAX = 64
 const URL_CHARS_MAX = 512
 const URLS_MAX = 16
 const FILE_BYTES_MAX = 4 << 20
+const ENCODER = new TextEncoder()
 
 export interface IdentityRecord {
   /** Ed25519, 64 lower-case hex digits: the nodeKey. */
@@ -125,13 +126,8 @@ class IdentityOnDisk implements Identity {
     this.#write({ ...this.#record, name, bootCounter: this.#record.bootCounter + 1 })
   }
 
-  /** What could not be read back is never written. */
   #write(record: IdentityRecord): void {
-    const bytes = encodeIdentity(record)
-    const fault = parseIdentity(bytes)
-    if (typeof fault === 'string')
-      throw new Error(`bug: an identity that nobody can read: ${fault}`)
-    this.#disk.replace(this.#path, bytes)
+    this.#disk.replace(this.#path, encodeIdentity(record))
     this.#record = record
   }
 }
@@ -195,7 +191,10 @@ export function newIdentity(options: OpenIdentityOptions): IdentityRecord {
   }
 }
 
-/** The checksum is of the rest as it stands in the file: a flipped bit in a number would pass every other check. */
+/**
+ * The checksum is of the rest as it stands in the file: a flipped bit in a number would pass every other check. What could not be read
+ * back is never written.
+ */
 function encodeIdentity(record: IdentityRecord): Uint8Array {
   const content = {
     format: FORMAT,
@@ -209,11 +208,14 @@ function encodeIdentity(record: IdentityRecord): Uint8Array {
     clusterId: record.clusterId,
     memberId: record.memberId,
     // Left out where they say nothing: what an earlier version wrote reads the same.
-    ...(record.logCreated ? { logCreated: true } : {}),
-    ...(record.removed ? { removed: true } : {}),
+    logCreated: record.logCreated || undefined,
+    removed: record.removed || undefined,
   }
-  const checksum = checksumOf(content)
-  return new TextEncoder().encode(`${JSON.stringify({ ...content, checksum }, null, 2)}\n`)
+  const text = JSON.stringify(content)
+  const fault = parseContent(JSON.parse(text))
+  if (typeof fault === 'string') throw new Error(`bug: an identity that nobody can read: ${fault}`)
+  const shown = JSON.stringify(Object.assign(content, { checksum: sha256(text) }), null, 2)
+  return ENCODER.encode(`${shown}\n`)
 }
 
 /** The record, or what is wrong as a sentence fragment. */
@@ -295,13 +297,15 @@ function isInteger(value: unknown, min: number): value is number {
 
 /** Null when it is deeper than the stack: no identity is. */
 function checksumOf(content: object): string | null {
-  let text: string
   try {
-    text = JSON.stringify(content)
+    return sha256(JSON.stringify(content))
   } catch (error) {
     if (error instanceof RangeError) return null
     throw error
   }
+}
+
+function sha256(text: string): string {
   return createHash('sha256').update(text).digest('hex').slice(0, 32)
 }
 

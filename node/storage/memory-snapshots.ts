@@ -20,6 +20,7 @@ import {
   type SnapshotSink,
   type SnapshotStorage,
   type SnapshotWriter,
+  snapshotInfo,
 } from './snapshots.ts'
 import { StorageError } from './storage.ts'
 
@@ -171,7 +172,7 @@ export class MemorySnapshots implements SnapshotStorage {
   }
 
   #keep(meta: SnapshotMeta, bytes: Uint8Array): SnapshotInfo {
-    const info = { ...meta, sizeBytes: bytes.length, checksum: sha256(bytes) }
+    const info = snapshotInfo(meta, bytes.length, sha256(bytes))
     this.files.whole.set(info.checksum, { info, bytes })
     return info
   }

@@ -90,7 +90,7 @@ export function recoverLog(
     sequence: replay.sequence,
     previous: replay.previous,
     old: needed(places.slice(0, Math.max(0, used)), replay),
-    active: active === undefined || tail === null ? null : { ...active, position: tail.at },
+    active: active === undefined || tail === null ? null : { position: tail.at, ...active },
     spares: usableSpares(disk, places.slice(used + 1)),
   }
 }

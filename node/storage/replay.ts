@@ -156,7 +156,8 @@ export class Replay {
       }
       this.#entries.length = kept
       for (const entry of record.entries) {
-        this.#entries.push({ ...entry, payload: entry.payload.slice() })
+        const { term, index, kind, payload } = entry
+        this.#entries.push({ term, index, kind, payload: payload.slice() })
       }
     }
     if (record.hardState !== null) this.hardState = record.hardState

@@ -121,8 +121,8 @@ export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader | string {
   if (version < 1 || version > FORMAT_VERSION) {
     return `its format version is ${version}, this program knows up to ${FORMAT_VERSION}`
   }
-  for (let at = HEADER_CHECKED_BYTES + 4; at < SEGMENT_HEADER_BYTES; at++) {
-    if (bytes[at] !== 0) return 'the padding of its header is not zero'
+  if (!isZero(bytes, HEADER_CHECKED_BYTES + 4, SEGMENT_HEADER_BYTES)) {
+    return 'the padding of its header is not zero'
   }
   const number = readU64(view, 32)
   const sizeBytes = readU64(view, 40)
@@ -252,7 +252,28 @@ export function decodeRecord(bytes: Uint8Array, at: number, seed: number): Decod
   const body = decodeBody(view, bytes, bodyAt, bodyEnd, header)
   if (body === null) return { ok: false, fault: 'bad body', header }
   const end = bodyEnd + RECORD_TRAILER_BYTES
-  return { ok: true, record: { ...header, ...body, at, end, checksum } }
+  // Each field by name: objects made by spreading others and adding to them have a hidden class of their own each.
+  const { sequence, previous, hasHardState, hasStart, hasBase, bodyBytes, entryCount } = header
+  const { start, base, hardState, entries } = body
+  return {
+    ok: true,
+    record: {
+      sequence,
+      previous,
+      hasHardState,
+      hasStart,
+      hasBase,
+      bodyBytes,
+      entryCount,
+      start,
+      base,
+      hardState,
+      entries,
+      at,
+      end,
+      checksum,
+    },
+  }
 }
 
 type Body = Pick<LogRecord, 'start' | 'base' | 'hardState' | 'entries'>
@@ -330,16 +351,23 @@ export function findLaterRecord(
 
 /** The offset behind the last byte that is not zero, at least `from`. */
 export function endOfContent(bytes: Uint8Array, from: number): number {
-  const blockBytes = 1 << 16
-  const zeros = new Uint8Array(blockBytes)
   let end = bytes.length
-  while (end > from) {
-    const start = Math.max(from, end - blockBytes)
-    if (Buffer.compare(bytes.subarray(start, end), zeros.subarray(0, end - start)) !== 0) break
-    end = start
+  for (let block = ZEROS.length; block >= ZEROS_MIN; block >>= 4) {
+    while (end > from && isZero(bytes, Math.max(from, end - block), end)) {
+      end = Math.max(from, end - block)
+    }
   }
   while (end > from && bytes[end - 1] === 0) end--
   return end
+}
+
+const ZEROS = new Uint8Array(1 << 16)
+/** Below it, looking at each byte is as fast. */
+const ZEROS_MIN = 256
+
+/** At most as many bytes as ZEROS has. */
+function isZero(bytes: Uint8Array, from: number, to: number): boolean {
+  return Buffer.compare(bytes.subarray(from, to), ZEROS.subarray(0, to - from)) === 0
 }
 
 function viewOf(bytes: Uint8Array): DataView {

@@ -24,6 +24,7 @@ import {
   type SnapshotSink,
   type SnapshotStorage,
   type SnapshotWriter,
+  snapshotInfo,
 } from './snapshots.ts'
 import type { StorageError } from './storage.ts'
 
@@ -68,7 +69,7 @@ function infoOf(disk: Disk, directory: string, name: string): SnapshotInfo | nul
     mark('snapshots: a damaged file is left out')
     return null
   }
-  return { ...meta, sizeBytes: disk.stat(path)?.sizeBytes ?? 0, checksum }
+  return snapshotInfo(meta, disk.stat(path)?.sizeBytes ?? 0, checksum)
 }
 
 function metaOf(disk: Disk, path: string): SnapshotMeta | string {

@@ -7,7 +7,13 @@ import { mark } from '../raft/marks.ts'
 import type { Disk } from './disk.ts'
 import { GrowingFile, IN_DOUBT_BYTES } from './growing-file.ts'
 import { corrupt, readSnapshot, type SnapshotContent } from './snapshot-read.ts'
-import type { SnapshotInfo, SnapshotMeta, SnapshotOffer, SnapshotReceiver } from './snapshots.ts'
+import {
+  type SnapshotInfo,
+  type SnapshotMeta,
+  type SnapshotOffer,
+  type SnapshotReceiver,
+  snapshotInfo,
+} from './snapshots.ts'
 import type { StorageError } from './storage.ts'
 
 /** What comes in larger parts is divided, so that only `IN_DOUBT_BYTES` are in doubt after a crash. */
@@ -171,7 +177,7 @@ export class Receiving {
     if (meta.clusterId !== clusterId || meta.index !== index || meta.term !== term) {
       return this.#refuse('it is of another entry than was offered')
     }
-    const info = { ...meta, sizeBytes, checksum }
+    const info = snapshotInfo(meta, sizeBytes, checksum)
     this.#place.keep(info, (error) => {
       if (error !== null) return this.#fail(error)
       this.#end(null, info)

@@ -9,7 +9,12 @@ import {
   encodeSnapshotTrailer,
   SNAPSHOT_TRAILER_BYTES,
 } from './snapshot-format.ts'
-import type { SnapshotInfo, SnapshotMeta, SnapshotWriter } from './snapshots.ts'
+import {
+  type SnapshotInfo,
+  type SnapshotMeta,
+  type SnapshotWriter,
+  snapshotInfo,
+} from './snapshots.ts'
 import type { StorageError } from './storage.ts'
 
 type Done = (error: StorageError | null) => void
@@ -69,7 +74,7 @@ export class Writing implements SnapshotWriter {
     const sizeBytes = this.#sizeBytes + SNAPSHOT_TRAILER_BYTES
     const trailer = { pieces: this.#pieces, sizeBytes, previous: this.#checksum }
     this.#add([encodeSnapshotTrailer(trailer)], () => {})
-    const info = { ...this.#meta, sizeBytes, checksum: this.#hash.digest('hex') }
+    const info = snapshotInfo(this.#meta, sizeBytes, this.#hash.digest('hex'))
     this.#file.flush((error) => {
       if (error !== null) this.#fail(error)
       else this.#file.close(() => this.#keep(info))

@@ -32,6 +32,16 @@ export interface SnapshotOffer {
 
 export interface SnapshotInfo extends SnapshotMeta, SnapshotOffer {}
 
+/** What names a whole file. */
+export function snapshotInfo(
+  meta: SnapshotMeta,
+  sizeBytes: number,
+  checksum: string,
+): SnapshotInfo {
+  const { clusterId, index, term, configuration } = meta
+  return { clusterId, index, term, configuration, sizeBytes, checksum }
+}
+
 export interface SnapshotStorage {
   /** At open: the newest file that is complete by its header and trailer. Whether it goes with the log says `snapshotFor`. */
   readonly newest: SnapshotInfo | null

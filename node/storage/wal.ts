@@ -83,7 +83,7 @@ class Wal implements LogStorage {
   readonly #storageId: string
   readonly #segmentBytes: number
   readonly #seed: number
-  #kept = new Uint8Array(1 << 16)
+  #kept = new Uint8Array(1 << 12)
 
   /** Full segments, the oldest first. */
   readonly #old: SegmentPlace[]
@@ -174,7 +174,8 @@ class Wal implements LogStorage {
   #encoded(batch: Save, startsSegment: boolean): { bytes: Uint8Array; checksum: number } {
     const start = startsSegment ? this.#last : null
     const hardState = batch.hardState ?? (startsSegment ? this.#hardState : null)
-    const full = { ...batch, hardState }
+    const { entries, base } = batch
+    const full = base === undefined ? { hardState, entries } : { hardState, entries, base }
     const bytes = this.#buffer(recordBytes(full, start))
     const checksum = encodeRecord(bytes, full, {
       seed: this.#seed,
@@ -381,7 +382,9 @@ class Wal implements LogStorage {
   }
 
   #opened(place: SegmentPlace, position: number): Segment {
-    return { ...place, file: this.#disk.open(place.path), position }
+    const { path, number, version, sizeBytes, lastIndex } = place
+    const file = this.#disk.open(path)
+    return { path, number, version, sizeBytes, file, position, lastIndex }
   }
 }
 

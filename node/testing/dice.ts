@@ -41,8 +41,9 @@ export class Dice {
   /** An integer in [from, to] whose magnitude is what is drawn: small ones are as likely as large ones. `from` is at least 1. */
   magnitude(from: number, to: number): number {
     let doublings = 0
-    while (from * 2 ** (doublings + 1) <= to) doublings++
-    const low = from * 2 ** this.#random.below(doublings + 1)
+    for (let high = 2 * from; high <= to; high *= 2) doublings++
+    let low = from
+    for (let left = this.#random.below(doublings + 1); left > 0; left--) low *= 2
     return this.between(low, Math.min(to, 2 * low - 1))
   }
 

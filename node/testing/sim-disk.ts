@@ -46,11 +46,7 @@ class StoredFile {
 
   write(position: number, bytes: Uint8Array): void {
     const end = position + bytes.length
-    if (end > this.bytes.length) {
-      const grown = new Uint8Array(end)
-      grown.set(this.bytes)
-      this.bytes = grown
-    }
+    this.#grow(end)
     if (bytes.length === 0) return
     const last = Math.floor((end - 1) / SECTOR_BYTES)
     for (let sector = Math.floor(position / SECTOR_BYTES); sector <= last; sector++) {
@@ -66,12 +62,34 @@ class StoredFile {
   }
 
   /** A write and its fdatasync in one: nothing in between is seen by anybody. */
-  writeDurably(position: number, bytes: Uint8Array): void {
-    if (this.unsynced.size > 0 || position + bytes.length > this.bytes.length) {
-      this.write(position, bytes)
+  writeDurably(position: number, buffers: readonly Uint8Array[]): void {
+    if (this.unsynced.size > 0) {
+      this.writeAll(position, buffers)
       return this.sync()
     }
-    this.bytes.set(bytes, position)
+    this.#grow(position + sizeOf(buffers))
+    this.durableSize = this.bytes.length
+    let at = position
+    for (const buffer of buffers) {
+      this.bytes.set(buffer, at)
+      at += buffer.length
+    }
+  }
+
+  /** At most `count` bytes of them. */
+  writeAll(position: number, buffers: readonly Uint8Array[], count = sizeOf(buffers)): void {
+    let left = count
+    for (const buffer of buffers) {
+      this.write(position + count - left, buffer.subarray(0, left))
+      left -= Math.min(left, buffer.length)
+    }
+  }
+
+  #grow(size: number): void {
+    if (size <= this.bytes.length) return
+    const grown = new Uint8Array(size)
+    grown.set(this.bytes)
+    this.bytes = grown
   }
 
   sync(): void {
@@ -216,7 +234,8 @@ export class SimDisk implements Disk {
 
   replace(path: string, bytes: Uint8Array): void {
     this.#now('replace', path, bytes.length, () => {
-      this.#files.set(path, new StoredFile(bytes.slice()))
+      // A copy even of a Buffer, whose slice() is none.
+      this.#files.set(path, new StoredFile(Uint8Array.from(bytes)))
       this.#synced(parentOf(path))
     })
   }
@@ -361,21 +380,18 @@ export class SimDisk implements Disk {
     done: (error: StorageError | null) => void,
   ): void {
     const file = this.#file(path)
-    const bytes = joined(buffers)
-    const reached = (): number =>
-      this.#dice.below(3) === 0 ? bytes.length : this.#dice.below(bytes.length + 1)
-    this.#background(`write ${path}`, path, bytes.length, {
+    // Not copied: whoever changes them before the end of the write finds that on its disk.
+    const size = sizeOf(buffers)
+    const reached = (): number => (this.#dice.below(3) === 0 ? size : this.#dice.below(size + 1))
+    this.#background(`write ${path}`, path, size, {
       // A process that dies has handed over all of it, or a part, or nothing.
-      abandon: () => {
-        file.write(position, bytes.subarray(0, reached()))
-      },
+      abandon: () => file.writeAll(position, buffers, reached()),
       ended: (error) => {
         if (error === null) {
-          file.writeDurably(position, bytes)
+          file.writeDurably(position, buffers)
           return done(null)
         }
-        const count = error.code === 'disk-full' ? reached() : bytes.length
-        file.write(position, bytes.subarray(0, count))
+        file.writeAll(position, buffers, error.code === 'disk-full' ? reached() : size)
         if (error.code === 'io') file.syncFailed()
         done(error)
       },
@@ -468,17 +484,10 @@ function parentOf(path: string): string {
   return path.slice(0, Math.max(0, path.lastIndexOf('/')))
 }
 
-function joined(buffers: readonly Uint8Array[]): Uint8Array {
-  if (buffers.length === 1) return (buffers[0] as Uint8Array).slice()
+function sizeOf(buffers: readonly Uint8Array[]): number {
   let size = 0
   for (const buffer of buffers) size += buffer.length
-  const all = new Uint8Array(size)
-  let at = 0
-  for (const buffer of buffers) {
-    all.set(buffer, at)
-    at += buffer.length
-  }
-  return all
+  return size
 }
 
 function failure(what: 'full' | 'io', path: string): StorageError {

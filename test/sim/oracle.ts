@@ -289,7 +289,9 @@ export class Oracle {
 /** The newest configuration of this log in front of `index`. */
 function before({ log }: Raft, index: Index): KnownConfiguration | null {
   const at = log.configurationAt(index - 1)
-  return at === null ? null : { ...at, term: log.termAt(at.index) ?? 0 }
+  if (at === null) return null
+  const { index: changedAt, record } = at
+  return { index: changedAt, record, term: log.termAt(changedAt) ?? 0 }
 }
 
 function isSame(a: Entry, b: Entry): boolean {

@@ -348,9 +348,10 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   {
     name: 'a pledge is not saved',
     file: 'node/storage/identity.ts',
-    find: '    this.#disk.replace(this.#path, bytes)\n',
+    find: '    this.#disk.replace(this.#path, encodeIdentity(record))\n',
     replace:
       '    const booting = record.bootCounter !== this.#record.bootCounter\n' +
+      '    const bytes = encodeIdentity(record)\n' +
       '    if (booting || record.clusterId !== null) this.#disk.replace(this.#path, bytes)\n',
     breaks: 'FOUNDING F3',
   },

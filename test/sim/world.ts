@@ -68,6 +68,7 @@ export class SimWorld {
   /** Nodes that stopped because they were removed, by storageId. */
   readonly #stopped = new Map<string, string>()
   readonly #counts = new Map<string, number>()
+  readonly #marks = new Map<string, number>()
   readonly #history: Operation[] = []
   readonly #hash = new RollingHash()
   readonly #tell: ((text: string) => void) | null
@@ -169,7 +170,7 @@ export class SimWorld {
   }
 
   run(): SimResult {
-    listenToMarks((name) => this.#count(`mark ${name}`))
+    listenToMarks((name) => this.#marks.set(name, (this.#marks.get(name) ?? 0) + 1))
     try {
       this.#live()
     } catch (error) {
@@ -177,6 +178,7 @@ export class SimWorld {
     } finally {
       listenToMarks(null)
     }
+    for (const [name, count] of this.#marks) this.#count(`mark ${name}`, count)
     const { kind, check, message: what } = this.#failure ?? {}
     return {
       failure: kind === undefined ? null : { kind, check: check as string, what: what as string },

@@ -11,7 +11,7 @@ import {
   type KvOperation,
   type KvResult,
 } from '../../client/protocol.ts'
-import { hashItem, MultisetHash } from '../../node/machine/hash.ts'
+import { hashItem, lanesOfHex, MultisetHash } from '../../node/machine/hash.ts'
 import { ITEM_OVERHEAD_BYTES, KvMachine, LIST_BYTES_MAX } from '../../node/machine/kv.ts'
 
 const NONE: Condition = { type: 'none' }
@@ -262,6 +262,21 @@ lists('an item larger than the bound is an answer of its own', () => {
 lists.run()
 
 const hashes = suite('kv hash')
+
+hashes('what a hash prints is read again, and nothing else is', () => {
+  for (const [a, b] of [
+    [0, 1],
+    [-1, 2 ** 31 - 1],
+    [-(2 ** 31), 0x0badcafe],
+  ] as const) {
+    const text = new MultisetHash({ a, b }).hex()
+    assert.is(text, [a, b].map((lane) => (lane >>> 0).toString(16).padStart(8, '0')).join(''))
+    assert.equal(lanesOfHex(text), { a, b })
+  }
+  for (const text of ['', '0', '0123456789abcde', '0123456789ABCDEF', '0123456789abcdeg']) {
+    assert.is(lanesOfHex(text), null)
+  }
+})
 
 hashes('the format and two fixed values, so that members of one version agree', () => {
   assert.is(new KvMachine().hash(), '0000000000000000')

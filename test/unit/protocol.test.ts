@@ -307,6 +307,23 @@ hostile.run()
 
 const numbers = suite('bytes')
 
+numbers('what a writer has finished is its own, whatever is written next', () => {
+  const text = (byte: number, count: number) => new Uint8Array(count).fill(byte)
+  const finished: [Uint8Array, Uint8Array][] = []
+  // Sizes on both sides of what a writer begins with, and capacities that fit exactly, are too small, and too large.
+  for (const [at, count] of [0, 1, 63, 64, 65, 255, 256, 257, 5000, 70_000].entries()) {
+    for (const capacity of [0, 64, count, 2 * count]) {
+      const writer = new ByteWriter(capacity)
+      const nested = new ByteWriter(capacity).raw(text(255 - at, count))
+      finished.push([writer.raw(text(at, count)).finish(), text(at, count)])
+      finished.push([nested.finish(), text(255 - at, count)])
+      assert.is(writer.length, 0)
+      finished.push([writer.u8(at).finish(), Uint8Array.of(at)])
+    }
+  }
+  for (const [given, wanted] of finished) assert.ok(equalBytes(given, wanted))
+})
+
 numbers('integers at their borders', () => {
   for (const value of [0, 1, 2 ** 32 - 1, 2 ** 32, 2 ** 53 - 1]) {
     assert.is(new ByteReader(new ByteWriter(0).u64(value).finish()).u64(), value)

@@ -112,6 +112,36 @@ test('a killed process leaves a prefix, which only a sync makes durable', () => 
   assert.ok(cut > 10, 'the page cache was lost in some')
 })
 
+test('several buffers are one write, cut at any byte', () => {
+  const seen = new Set<number>()
+  for (let seed = 1; seed <= 200; seed++) {
+    const made = lab(seed)
+    const opened = file(made)
+    made.fate = seed % 2 === 0 ? 'full' : 100
+    const parts = [new Uint8Array(3).fill(1), new Uint8Array(0), new Uint8Array(4).fill(2)]
+    opened.write(parts, SECTOR_BYTES - 3, () => {})
+    if (made.fate === 'full') made.timeline.runUntil(made.timeline.nowUs + 1000)
+    else made.disk.detach('killed')
+    const left = (made.disk.readPart('/d/f', SECTOR_BYTES - 3, 8) as Uint8Array).join('')
+    assert.ok('11122220'.startsWith(left.replace(/0+$/, '')), left)
+    seen.add(left.replace(/0+$/, '').length)
+  }
+  assert.is(seen.size, 8)
+})
+
+test('a durable write that makes the file larger survives a power cut whole', () => {
+  for (let seed = 1; seed <= 20; seed++) {
+    const made = lab(seed)
+    const opened = file(made)
+    const end = write(opened, 5, 7 * SECTOR_BYTES)
+    made.timeline.runUntil(10_000)
+    assert.is(end.error, null)
+    made.disk.detach('powerCut')
+    assert.equal(made.disk.stat('/d/f'), { kind: 'file', sizeBytes: 11 * SECTOR_BYTES })
+    assert.is((made.disk.read('/d/f') as Uint8Array).at(-1), 5)
+  }
+})
+
 test('after a failed fsync no later one saves the same bytes; writing them again does', () => {
   let lost = 0
   for (let seed = 1; seed <= 100; seed++) {

@@ -11,6 +11,7 @@ import {
   decodeRecord,
   decodeSegmentHeader,
   encodeSegmentHeader,
+  endOfContent,
   findLaterRecord,
   storageSeed,
 } from '../../node/storage/segment.ts'
@@ -71,6 +72,18 @@ const THREE = [
 const AFTER_TWO = ['1:1:1.1x', '2:1:1.2x', '3:1:1.3x', '4:1:1.4x']
 
 const torn = suite('torn last batch')
+
+torn('where content ends, whatever lies before and behind', () => {
+  const size = 3 * 65_536 + 17
+  for (const at of [0, 1, 255, 256, 4095, 4096, 65_535, 65_536, 65_553, 131_071, size - 1]) {
+    const bytes = new Uint8Array(size)
+    bytes[at] = 1
+    for (const from of [0, at, at + 1, size]) {
+      assert.is(endOfContent(bytes, from), Math.max(from, at + 1), `content at ${at}, from ${from}`)
+    }
+    assert.is(endOfContent(bytes.subarray(at + 1), 0), 0)
+  }
+})
 
 torn('is cut whichever of its last bytes are missing, and writing goes on', async () => {
   const directory = await written(THREE)

@@ -13,8 +13,10 @@ const NOTHING = new Uint8Array(0)
 const SPARE_BYTES_MIN = 256
 const SPARE_BYTES_MAX = 64 * 1024
 
-/** The next writer begins with the room of one that has finished: to allocate room costs more than to fill it. */
-let spare: Uint8Array | null = null
+const SPARES_MAX = 4
+
+/** The next writers begin with the room of those that have finished: to allocate room costs more than to fill it. */
+const spares: Uint8Array[] = []
 
 export class ByteWriter {
   // Without a DataView: making one costs more than most of these few bytes, and every command and session passes here.
@@ -23,10 +25,9 @@ export class ByteWriter {
 
   /** Where `capacityBytes` is what will be written, nothing is copied. */
   constructor(capacityBytes = 64) {
-    if (spare !== null && spare.length >= capacityBytes) {
-      this.#bytes = spare
-      spare = null
-    } else this.#bytes = new Uint8Array(capacityBytes)
+    const spare = spares.pop()
+    this.#bytes =
+      spare !== undefined && spare.length >= capacityBytes ? spare : new Uint8Array(capacityBytes)
   }
 
   get length(): number {
@@ -88,7 +89,7 @@ export class ByteWriter {
     this.#length = 0
     if (length === bytes.length) return bytes
     const isSpare = bytes.length >= SPARE_BYTES_MIN && bytes.length <= SPARE_BYTES_MAX
-    if (isSpare && bytes.length > (spare?.length ?? 0)) spare = bytes
+    if (isSpare && spares.length < SPARES_MAX) spares.push(bytes)
     return bytes.slice(0, length)
   }
 
@@ -142,7 +143,9 @@ export class ByteReader {
     const at = this.#take(8)
     const high = this.#u32At(at)
     if (high > 0x1f_ffff) throw new MalformedError('an integer is larger than 2^53 - 1')
-    return high * TWO_32 + this.#u32At(at + 4)
+    const low = this.#u32At(at + 4)
+    // Not `0 * TWO_32 + low`, whose sum is no small integer to the engine.
+    return high === 0 ? low : high * TWO_32 + low
   }
 
   raw(count: number): Uint8Array {

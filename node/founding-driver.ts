@@ -8,6 +8,7 @@ import {
   type FoundingDrain,
   type FoundingMessage,
   type FoundingOptions,
+  type FoundingRecord,
   isSameMessage,
   parseFoundingMessage,
 } from './founding.ts'
@@ -144,7 +145,7 @@ export class FoundingDriver {
 
   #bodyOf(message: FoundingMessage): Uint8Array {
     if (this.#told === null || !isSameMessage(this.#told.message, message)) {
-      this.#told = { message, body: ENCODER.encode(JSON.stringify(message)) }
+      this.#told = { message, body: ENCODER.encode(textOf(message)) }
     }
     return this.#told.body
   }
@@ -235,6 +236,18 @@ export class FoundingDriver {
     this.#parts.log('info', 'cluster.waiting', { have, need, missing })
   }
 }
+
+/** As JSON, of records that stay the same while who is linked to whom changes; each holds all of a configuration. */
+function textOf({ records, ...soft }: FoundingMessage): string {
+  const shown = records.map(({ nodeKey, storageId, record }) => {
+    const text = recordTexts.get(record) ?? JSON.stringify(record)
+    recordTexts.set(record, text)
+    return `{"nodeKey":"${nodeKey}","storageId":"${storageId}","record":${text}}`
+  })
+  return `{"records":[${shown.join()}],${JSON.stringify(soft).slice(1)}`
+}
+
+const recordTexts = new WeakMap<FoundingRecord, string>()
 
 function isSameBody(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && Buffer.compare(a, b) === 0

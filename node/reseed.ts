@@ -132,7 +132,7 @@ export async function writeCluster(parts: NewClusterParts, old: OldState): Promi
   }
   const start = { term: old.last.term + 1, index: old.last.index + INDEX_GAP }
   const payload = encodeConfigurationRecord(record)
-  const entry: Entry = { ...start, kind: 'configuration', payload }
+  const entry: Entry = { term: start.term, index: start.index, kind: 'configuration', payload }
   old.applied.apply(entry)
   await writeSnapshot(parts.snapshots, old.applied, { clusterId, entry })
   await writeFirstBatch(parts.createLog(), start)

@@ -350,11 +350,13 @@ export class Runtime implements Service, TransportEvents {
   #wake(): void {
     if (this.#draining || this.#closed) return
     this.#draining = true
-    this.#parts.defer(() => {
-      if (!this.#closed) this.#parts.turn()
-      this.#draining = false
-      if (!this.#closed) this.#drain()
-    })
+    this.#parts.defer(this.#turn)
+  }
+
+  readonly #turn = (): void => {
+    if (!this.#closed) this.#parts.turn()
+    this.#draining = false
+    if (!this.#closed) this.#drain()
   }
 
   #drain(): void {

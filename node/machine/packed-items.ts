@@ -262,7 +262,7 @@ function itemAt({ bytes, starts }: Block, index: number): PackedItem {
   const keyEnd = at + HEADER_BYTES + readU32(bytes, at + 16)
   return {
     lanes: { a: readU32(bytes, at) | 0, b: readU32(bytes, at + 4) | 0 },
-    revision: readU32(bytes, at + 8) * TWO_32 + readU32(bytes, at + 12),
+    revision: readU64(bytes, at + 8),
     key: bytes.subarray(at + HEADER_BYTES, keyEnd),
     value: bytes.subarray(keyEnd, keyEnd + readU32(bytes, at + 20)),
   }
@@ -309,4 +309,11 @@ function readU32(bytes: Uint8Array, at: number): number {
   const low =
     ((bytes[at + 1] as number) << 16) | ((bytes[at + 2] as number) << 8) | (bytes[at + 3] as number)
   return (bytes[at] as number) * 0x100_0000 + low
+}
+
+/** A small integer stays one to the engine: `0 * TWO_32 + low` would not. */
+function readU64(bytes: Uint8Array, at: number): number {
+  const high = readU32(bytes, at)
+  const low = readU32(bytes, at + 4)
+  return high === 0 ? low : high * TWO_32 + low
 }

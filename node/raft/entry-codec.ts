@@ -54,5 +54,8 @@ export function writeU64(view: DataView, at: number, value: number): void {
 /** Null when the number is larger than 2^53 - 1. */
 export function readU64(view: DataView, at: number): number | null {
   const high = view.getUint32(at)
-  return high > 0x1f_ffff ? null : high * TWO_32 + view.getUint32(at + 4)
+  const low = view.getUint32(at + 4)
+  // Not `0 * TWO_32 + low`: its sum is no small integer to the engine, and what holds it is of another hidden class.
+  if (high === 0) return low
+  return high > 0x1f_ffff ? null : high * TWO_32 + low
 }

@@ -306,7 +306,7 @@ export class SimProcess implements EndpointOwner {
     const backlog = this.#backlog
     this.#backlog = []
     for (const [position, event] of backlog.entries()) {
-      this.#timeline.after(position, () => this.run(event))
+      this.#timeline.after(position, event, this)
     }
   }
 
@@ -342,7 +342,7 @@ export class SimProcess implements EndpointOwner {
   }
 
   later(delayUs: number, run: () => void): Event {
-    return this.#timeline.after(delayUs + this.slowUs, () => this.run(run))
+    return this.#timeline.after(delayUs + this.slowUs, run, this)
   }
 
   boundary(name: string): boolean {

@@ -70,6 +70,16 @@ export interface NetworkHooks {
   readonly refusedCopy?: (a: EndpointOwner, b: EndpointOwner) => void
 }
 
+/** From one machine to another. */
+interface Way {
+  /** Above 0: nothing arrives. Counted, so that overlapping cuts end separately. */
+  cuts: number
+  /** What is sent arrives no sooner than then. */
+  cloggedUntilUs: number
+  lastArrivalUs: number
+  inFlight: number
+}
+
 export class SimNetwork {
   readonly #timeline: Timeline
   readonly #dice: Dice
@@ -77,12 +87,7 @@ export class SimNetwork {
   weather: Weather
   /** By place of the machine: the transport of its running process. */
   readonly #endpoints = new Map<number, SimTransport>()
-  /** `from>to`: nothing arrives. Counted, so that overlapping cuts end separately. */
-  readonly #cuts = new Map<number, number>()
-  /** `from>to`: what is sent arrives no sooner than then. */
-  readonly #clogs = new Map<number, number>()
-  readonly #lastArrivalUs = new Map<number, number>()
-  readonly #inFlight = new Map<number, number>()
+  readonly #ways = new Map<number, Way>()
   #nextLinkId = 1
 
   constructor(timeline: Timeline, dice: Dice, weather: Weather, hooks: NetworkHooks) {
@@ -99,30 +104,26 @@ export class SimNetwork {
   }
 
   cut(from: number, to: number): void {
-    const key = way(from, to)
-    this.#cuts.set(key, (this.#cuts.get(key) ?? 0) + 1)
+    this.#way(from, to).cuts++
     this.#listenForSilence(from, to)
   }
 
   mend(from: number, to: number): void {
-    const key = way(from, to)
-    const count = this.#cuts.get(key) ?? 0
-    if (count <= 1) this.#cuts.delete(key)
-    else this.#cuts.set(key, count - 1)
+    const way = this.#way(from, to)
+    way.cuts = Math.max(0, way.cuts - 1)
   }
 
   isCut(from: number, to: number): boolean {
-    return this.#cuts.has(way(from, to))
+    return this.#way(from, to).cuts > 0
   }
 
   clog(from: number, to: number, durationUs: number): void {
-    this.#clogs.set(way(from, to), this.#timeline.nowUs + durationUs)
+    this.#way(from, to).cloggedUntilUs = this.#timeline.nowUs + durationUs
   }
 
   /** Everything arrives again. */
   heal(): void {
-    this.#cuts.clear()
-    this.#clogs.clear()
+    for (const way of this.#ways.values()) way.cuts = way.cloggedUntilUs = 0
   }
 
   /** The connection between two machines breaks; both ends notice soon. */
@@ -176,8 +177,7 @@ export class SimNetwork {
     const to = otherEnd(wire, from)
     if (to.endpoint === from || frames.length === 0) return true
     if (!from.owner.boundary('send')) return true
-    const key = way(from.owner.index, to.owner.index)
-    if ((this.#inFlight.get(key) ?? 0) >= IN_FLIGHT_MAX) return false
+    if (this.#way(from.owner.index, to.owner.index).inFlight >= IN_FLIGHT_MAX) return false
     this.#hooks.sent?.(from.owner, to.owner, frames)
     const { clusterId } = from.owner
     const { recode } = this.#hooks
@@ -389,37 +389,54 @@ export class SimNetwork {
     lateUs = 0,
   ): void {
     const { weather } = this
-    const key = way(from.owner.index, to.owner.index)
+    const way = this.#way(from.owner.index, to.owner.index)
     const { nowUs } = this.#timeline
     let atUs = nowUs + this.#delayUs()
-    const clogUs = this.#clogs.get(key) ?? 0
-    if (clogUs > atUs) atUs = clogUs + this.#dice.below(1000)
+    if (way.cloggedUntilUs > atUs) atUs = way.cloggedUntilUs + this.#dice.below(1000)
     if (lateUs > 0) atUs += lateUs
     else if (this.#dice.chance(weather.reorderPpm)) {
       this.#hooks.fault?.('reorder')
       atUs += this.#dice.magnitude(1000, 200_000)
     } else {
       // One stream: what was sent first arrives first.
-      atUs = Math.max(atUs, this.#lastArrivalUs.get(key) ?? 0)
-      this.#lastArrivalUs.set(key, atUs)
+      atUs = way.lastArrivalUs = Math.max(atUs, way.lastArrivalUs)
     }
-    this.#inFlight.set(key, (this.#inFlight.get(key) ?? 0) + 1)
+    way.inFlight++
+    const arrive = (): void => this.#arrive({ wire, from, to, clusterId, frames })
     this.#timeline.after(atUs - nowUs, () => {
-      this.#inFlight.set(key, (this.#inFlight.get(key) ?? 1) - 1)
-      if (wire.closed || this.#cuts.has(key)) return
-      to.owner.run(() => {
-        const { link } = to
-        // The other end may greet a moment later: what comes before that is lost, as on any lossy network.
-        if (link === null || wire.closed) return
-        to.heardUs = this.#timeline.nowUs
-        this.#hooks.arrived?.(from.owner, to.owner, frames)
-        const own = to.owner.clusterId
-        for (const frame of frames) {
-          const belongs = own !== null && clusterId === own
-          if (frame.type === 'founding' || belongs) to.endpoint.events?.frame(link, frame)
-        }
-      })
+      way.inFlight--
+      if (!wire.closed && way.cuts === 0) to.owner.run(arrive)
     })
+  }
+
+  #arrive(sent: {
+    readonly wire: Wire
+    readonly from: SimTransport
+    readonly to: End
+    readonly clusterId: string | null
+    readonly frames: readonly PeerFrame[]
+  }): void {
+    const { wire, from, to, clusterId, frames } = sent
+    const { link } = to
+    // The other end may greet a moment later: what comes before that is lost, as on any lossy network.
+    if (link === null || wire.closed) return
+    to.heardUs = this.#timeline.nowUs
+    this.#hooks.arrived?.(from.owner, to.owner, frames)
+    const own = to.owner.clusterId
+    for (const frame of frames) {
+      const belongs = own !== null && clusterId === own
+      if (frame.type === 'founding' || belongs) to.endpoint.events?.frame(link, frame)
+    }
+  }
+
+  #way(from: number, to: number): Way {
+    const key = from * 1024 + to
+    let way = this.#ways.get(key)
+    if (way === undefined) {
+      way = { cuts: 0, cloggedUntilUs: 0, lastArrivalUs: 0, inFlight: 0 }
+      this.#ways.set(key, way)
+    }
+    return way
   }
 
   #delayUs(): number {
@@ -429,8 +446,4 @@ export class SimNetwork {
     }
     return this.#dice.between(delayUsMin, delayUsMax)
   }
-}
-
-function way(from: number, to: number): number {
-  return from * 1024 + to
 }

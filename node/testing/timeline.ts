@@ -5,8 +5,14 @@
 export interface Event {
   readonly atUs: number
   readonly order: number
+  /** Whose event it is: it is run by that one, in its own time or not at all. Null: at once. */
+  readonly by: Runner | null
   /** Null once it ran or was called off. */
   run: (() => void) | null
+}
+
+export interface Runner {
+  run(event: () => void): void
 }
 
 export class Timeline {
@@ -28,8 +34,8 @@ export class Timeline {
   }
 
   /** `delayUs`: an integer, at least 0. To call it off, set the event's `run` to null. */
-  after(delayUs: number, run: () => void): Event {
-    const event = { atUs: this.#nowUs + delayUs, order: this.#order++, run }
+  after(delayUs: number, run: () => void, by: Runner | null = null): Event {
+    const event = { atUs: this.#nowUs + delayUs, order: this.#order++, by, run }
     this.#push(event)
     return event
   }
@@ -38,11 +44,12 @@ export class Timeline {
   step(): boolean {
     const event = this.#pop()
     if (event === undefined) return false
-    const { run } = event
+    const { run, by } = event
     if (run === null) return true
     event.run = null
     this.#nowUs = event.atUs
-    run()
+    if (by === null) run()
+    else by.run(run)
     return true
   }
 

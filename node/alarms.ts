@@ -44,3 +44,11 @@ export class Alarms {
     this.#raised.delete(kind)
   }
 }
+
+/** Of the event `member.regressed`, with its fields. */
+export function restoredCopy({ member, name }: Readonly<Record<string, unknown>>): string {
+  return (
+    `Member ${member} (${name}) has lost entries that it had acknowledged: an older copy of its disk was put back, and it ` +
+    'may break promises it does not know of. Stop it and run `raft-p2p rejoin` there.'
+  )
+}

@@ -30,12 +30,15 @@ export class LeaderWatch {
     this.#news++
   }
 
-  /** Most turns change nothing here, and this is called in every one. */
-  note(peer: PeerId | null, term: Term, makeInfo: () => LeaderInfo): void {
+  /** Whether `tell` is wanted. Most turns change nothing here, and this is asked in every one. */
+  isNews(peer: PeerId | null, term: Term): boolean {
     const seen = this.#seen
-    if (seen.peer === peer && seen.term === term && seen.news === this.#news) return
+    if (seen.peer === peer && seen.term === term && seen.news === this.#news) return false
     this.#seen = { peer, term, news: this.#news }
-    const leader = makeInfo()
+    return true
+  }
+
+  tell(leader: LeaderInfo): void {
     const before = this.#leader
     if (
       leader.leaderId === before.leaderId &&

@@ -7,7 +7,7 @@
 
 import { type ErrorBody, errorBody } from '../client/protocol.ts'
 import { Admission } from './admission.ts'
-import { Alarms } from './alarms.ts'
+import { Alarms, restoredCopy } from './alarms.ts'
 import { AppliedState } from './applied-state.ts'
 import { AUTOPILOT_ALARMS } from './autopilot.ts'
 import { LIMITS, tickMsFor } from './config.ts'
@@ -51,13 +51,6 @@ export type { RuntimeParts } from './runtime-parts.ts'
 export const REMOVED =
   'This node was removed from its cluster and takes no part any more. `raft-p2p rejoin` archives its data; its next start ' +
   'then enters as a new member.'
-
-function restoredCopy({ member, name }: Readonly<Record<string, unknown>>): string {
-  return (
-    `Member ${member} (${name}) has lost entries that it had acknowledged: an older copy of its disk was put back, and it ` +
-    'may break promises it does not know of. Stop it and run `raft-p2p rejoin` there.'
-  )
-}
 
 /** A link that ended for these says nothing about the peer. An echo that never came does, though this node closed the link. */
 const CLOSED_BY_US: ReadonlySet<string> = new Set(['closed-by-us', 'protocol-error'])
@@ -381,10 +374,10 @@ export class Runtime implements Service, TransportEvents {
     }
     this.#alarms.show('divergence', replica.comparison.alarm)
     const { leader, term } = replica.raft
-    this.#leaderWatch.note(leader, term, () => {
+    if (this.#leaderWatch.isNews(leader, term)) {
       const ownUrl = this.#parts.urls()[0] ?? null
-      return leaderInfo({ ownUrl, peers: this.#peers }, replica)
-    })
+      this.#leaderWatch.tell(leaderInfo({ ownUrl, peers: this.#peers }, replica))
+    }
     if (wakeInMs !== null) this.#wakeReplica(replica, wakeInMs)
     if (more) this.#wake()
   }

@@ -97,7 +97,8 @@ export function boundRecord(own: FoundingRecord): FoundingRecord {
 /** My own record counts too: what I refused is refused. */
 function evidenceOf(own: FoundingRecord, view: View): readonly KnownRecord[] {
   const others = view.others.filter((known) => !sameDisk(known, view.self))
-  return [...others, { record: own, ...view.self }]
+  const { nodeKey, storageId } = view.self
+  return [...others, { nodeKey, storageId, record: own }]
 }
 
 function isFounder(offer: Offer, disk: PeerIdentity): boolean {

@@ -288,6 +288,8 @@ export class Leadership {
       const { lastIndex } = this.#log
       this.#tracker.track({ lastIndex, window: this.#options.window, keep: true })
       this.#changes.entered(before, index)
+      // Those who have echoed already may be a quorum now, and will not be heard to do it again.
+      this.#confirmReads()
     }
     return { term, index }
   }

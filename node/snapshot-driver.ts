@@ -318,7 +318,8 @@ export class SnapshotDriver {
   /** Lets go of every file that is not needed, but never of one that the log on disk may still need. */
   #keep(): void {
     const { storage, clusterId } = this.#parts
-    if (this.#installing !== null) return
+    // A save may end after the close, which has let go of what is kept for sending: its file must stay all the same.
+    if (this.#isClosed || this.#installing !== null) return
     // What is whole and being loaded may be in force in a moment, and then nothing else goes with the log.
     const { offer } = this.#fetching
     const coming = offer === null ? [] : [{ clusterId, ...offer.id, ...offer }]

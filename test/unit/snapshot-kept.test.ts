@@ -159,6 +159,22 @@ kept('one that is being loaded, when an older one of this node is finished meanw
   assert.is(snapshotFor({ base: { term, index }, entries: [] }, found, CLUSTER)?.index, 40)
 })
 
+kept('one that is in force, when the node closes before the save that says so has ended', () => {
+  const { later, storage, info, leader, driver, replica } = follower()
+  replica.drain()
+  const { term, index, sizeBytes, checksum } = info
+  driver.step([{ from: leader, id: { term, index }, sizeBytes, checksum }])
+  later.runUntil(() => replica.raft.log.base.index === 40)
+  const { save } = replica.drain()
+  if (save === null) throw new Error('no save')
+  driver.close()
+  replica.saved()
+  driver.saved(save)
+  later.runUntil(() => false)
+  const { found } = new MemorySnapshots({ files: storage.files })
+  assert.is(snapshotFor({ base: { term, index }, entries: [] }, found, CLUSTER)?.index, 40)
+})
+
 kept('whoever waits for a backup gets what a leader has sent meanwhile', () => {
   const { later, storage, info, leader, driver, replica } = follower()
   replica.drain()

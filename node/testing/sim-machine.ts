@@ -184,8 +184,8 @@ export class SimProcess implements EndpointOwner {
   #backlog: (() => void)[] = []
   /** Every event takes this much longer. */
   slowUs = 0
-  /** The process is killed so many effects from now; 0: not armed. */
-  armed: { effects: number; how: 'killed' | 'powerCut' } | null = null
+  /** The process is killed, or told to stop, so many effects from now. */
+  armed: { effects: number; how: 'killed' | 'powerCut' | 'stopped' } | null = null
 
   constructor(machine: SimMachine) {
     this.machine = machine
@@ -349,7 +349,12 @@ export class SimProcess implements EndpointOwner {
     if (!this.#isAlive) return false
     this.machine.world.hooks.boundary?.(this, name)
     const { armed } = this
-    if (armed !== null && --armed.effects <= 0) this.machine.kill(armed.how)
+    if (armed !== null && --armed.effects <= 0) {
+      this.armed = null
+      // A signal is heard when the process has done what it is at.
+      if (armed.how === 'stopped') this.later(0, () => this.stop())
+      else this.machine.kill(armed.how)
+    }
     return this.#isAlive
   }
 

@@ -4,8 +4,9 @@
  * to survive.
  */
 
+import type { Raft } from '../../node/raft/raft.ts'
 import type { Dice } from '../../node/testing/dice.ts'
-import type { SimMachine } from '../../node/testing/sim-machine.ts'
+import type { SimMachine, SimProcess } from '../../node/testing/sim-machine.ts'
 import { CALM, type SimNetwork } from '../../node/testing/sim-network.ts'
 import type { Timeline } from '../../node/testing/timeline.ts'
 import { DISK_FAULTS, strikeDisk } from './disk-faults.ts'
@@ -31,7 +32,6 @@ export interface FaultWorld {
   readonly wipe: (machine: SimMachine, keepKey: boolean) => void
   readonly leader: () => SimMachine | null
   /** So many of those who come to lead are killed soon after. */
-  readonly doomLeaders: (count: number) => void
   /** False: not now, or never in this world. */
   readonly corrupt: (machine: SimMachine) => boolean
   readonly copy: (machine: SimMachine) => boolean
@@ -65,6 +65,11 @@ export class Faults {
   /** Machines that will be started anyway. */
   readonly #insisting = new Set<SimMachine>()
   readonly #tools: FaultTools
+  /** Processes that were told to stop: a second time they would end at once. */
+  readonly #told = new WeakSet<SimProcess>()
+  /** So many leaders to come have little time left. */
+  #doomed = 0
+  #doomedTerm = 0
 
   constructor(world: FaultWorld) {
     this.#tools = {
@@ -92,6 +97,32 @@ export class Faults {
 
   stop(): void {
     this.#isOver = true
+  }
+
+  /** A process has had its turn. */
+  look(process: SimProcess, { role, term, log }: Raft): void {
+    if (this.#isOver) return
+    if (this.#doomed > 0 && role === 'leader' && term > this.#doomedTerm) {
+      const { dice } = process.machine
+      this.#doomed--
+      this.#doomedTerm = term
+      const how = dice.below(2) === 0 ? 'killed' : 'powerCut'
+      process.armed = { effects: dice.magnitude(1, 64), how }
+    }
+    // A snapshot is to take the place of the log, and the disk does not say so yet.
+    const { unsavedBase } = log
+    if (unsavedBase !== null && unsavedBase.index % 4 === 0 && process.armed === null) {
+      this.#stopInstead(process, 1 + (term % 4))
+    }
+  }
+
+  /** Told to stop in the middle of something. Without dice, so that worlds in which it does not happen are what they were. */
+  #stopInstead(process: SimProcess, effects: number): void {
+    const { options, count } = this.#world
+    if (!options.stopsAtEffect || this.#told.has(process)) return
+    this.#told.add(process)
+    process.armed = { effects, how: 'stopped' }
+    count('stopAtEffect')
   }
 
   /** A leader has just entered a joint configuration, which nobody else knows yet. */
@@ -195,9 +226,10 @@ export class Faults {
       case 'killAtEffect':
         if (process === null) return false
         process.armed = { effects: dice.magnitude(1, 200), how }
+        if (process.armed.effects % 2 === 0) this.#stopInstead(process, process.armed.effects)
         return true
       case 'killNewLeaders':
-        this.#world.doomLeaders(dice.between(1, 5))
+        this.#doomed = dice.between(1, 5)
         return true
       case 'restartStorm':
         for (let i = 0; i < 8; i++) {

@@ -128,6 +128,8 @@ export interface SimOptions {
   readonly faultUsMin: number
   readonly faultUsMax: number
   readonly faultsAtOnceMax: number
+  /** What is to die in the middle of something is told to stop there, now and then. */
+  readonly stopsAtEffect: boolean
   readonly faults: Readonly<Record<FaultKind, number>>
 }
 
@@ -195,6 +197,7 @@ function drawWorld(seed: number, preset: Preset, nodes: number | null): SimOptio
     faultUsMin: 200_000 / severity ** 2,
     faultUsMax: dice.magnitude((2 * SECOND_US) / severity, (16 * SECOND_US) / severity),
     faultsAtOnceMax: dice.between(1, 1 + severity),
+    stopsAtEffect: new Dice(seed + STOPS_DICE).below(2) === 0,
     faults: isFounding ? foundingFaults(drawFaults(dice, preset)) : drawFaults(dice, preset),
   }
   const members = drawMembers(new Dice(seed + MEMBERS_DICE), preset, nodes)
@@ -213,6 +216,7 @@ export function livesOf({ limits }: SimOptions): ModelLives {
 /** With dice of its own, so that the worlds of before are the same in everything else. */
 const LOG_TIME_DICE = 0x7a3e
 const MEMBERS_DICE = 0x3e3b
+const STOPS_DICE = 0x570b
 
 /** In half of the worlds sessions and keys live for seconds, and some writes go without a session. */
 function withLogTime(options: SimOptions, dice: Dice): SimOptions {

@@ -424,6 +424,14 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     preset: 'hell',
   },
   {
+    name: 'a node that closes lets go of the snapshot in force',
+    file: 'node/snapshot-driver.ts',
+    find: '    if (this.#isClosed || this.#installing !== null) return\n',
+    replace: '    if (this.#installing !== null) return\n',
+    breaks: 'paper 7',
+    preset: 'hell',
+  },
+  {
     name: 'a restart takes the newest snapshot, whether its log knows it or not',
     file: 'node/snapshot-driver.ts',
     find: '    const info = snapshotFor(logStorage.recovered, storage.found, clusterId)\n',

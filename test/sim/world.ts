@@ -75,9 +75,6 @@ export class SimWorld {
   #failure: SimFailure | null = null
   /** From the moment on at which everything is mended. */
   #healing: Healing | null = null
-  /** So many leaders to come have little time left. */
-  #doomed = 0
-  #doomedTerm = 0
   /** So many changes of the voters to come are cut in two. */
   #splits = 0
 
@@ -153,9 +150,6 @@ export class SimWorld {
       mayLose: (machine) => this.#mayLose(machine),
       wipe: (machine, keepKey) => this.#roster.wipe(machine, keepKey),
       leader: () => this.#leader(),
-      doomLeaders: (count) => {
-        this.#doomed = count
-      },
       corrupt: (machine) => this.#corruption.strike(machine, this.#voterCount),
       // Of a damaged disk nothing can be asked, nor of its copy.
       copy: (machine) => !this.#roster.ruined.has(machine.index) && this.#copies.strike(machine),
@@ -243,7 +237,6 @@ export class SimWorld {
     const { options, timeline, machines } = this
     this.#faults.stop()
     this.#operator.isOver = true
-    this.#doomed = 0
     this.#say(() => 'KIND from here on')
     mend(this.#network, machines, options.diskUsMin)
     this.#copies.stop()
@@ -416,9 +409,7 @@ export class SimWorld {
     if (raft === undefined) return
     this.#hash.add(raft.log.lastIndex, raft.log.commitIndex)
     this.#noteVoters(raft)
-    if (this.#doomed > 0 && raft.role === 'leader' && raft.term > this.#doomedTerm) {
-      this.#doom(process, raft.term)
-    }
+    this.#faults.look(process, raft)
     if (this.#splits > 0 && this.#isEntering(raft)) {
       this.#splits--
       this.#say(() => `FAULT the change is split`)
@@ -439,14 +430,6 @@ export class SimWorld {
   #isEntering({ role, log }: Raft): boolean {
     const at = role === 'leader' ? log.configuration : null
     return at !== null && at.index > log.commitIndex && isJoint(at.record.configuration)
-  }
-
-  #doom(process: SimProcess, term: number): void {
-    const { dice } = process.machine
-    this.#doomed--
-    this.#doomedTerm = term
-    const how = dice.below(2) === 0 ? 'killed' : 'powerCut'
-    process.armed = { effects: dice.magnitude(1, 64), how }
   }
 
   /** What a message promises must be on the sender's disk by now (rules 1 and 2), whether or not a crash comes to show it. */

@@ -12,7 +12,6 @@ const TWO_32 = 0x1_0000_0000
 const NOTHING = new Uint8Array(0)
 const SPARE_BYTES_MIN = 256
 const SPARE_BYTES_MAX = 64 * 1024
-
 const SPARES_MAX = 4
 
 /** The next writers begin with the room of those that have finished: to allocate room costs more than to fill it. */

@@ -183,7 +183,7 @@ export class FastPath {
   /** A round of pre-votes is under way. */
   asks(): void {
     const lost = this.#urge?.lost ?? null
-    if (lost !== null) this.#hurried = { againTick: this.#tick + this.#ticks(EVIDENCE_MS), ...lost }
+    if (lost !== null) this.#hurried = { ...lost, againTick: this.#tick + this.#ticks(EVIDENCE_MS) }
     this.#enter('asking', this.#roundMs)
   }
 
